@@ -1,0 +1,12 @@
+# One place for what every target of ours is compiled with.
+#   alloctape_options  tool code: warnings, include root, sanitizers
+add_library(alloctape_options INTERFACE)
+target_include_directories(alloctape_options INTERFACE ${CMAKE_SOURCE_DIR})
+target_compile_options(alloctape_options INTERFACE
+  -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wno-missing-field-initializers
+  $<$<BOOL:${ALLOCTAPE_WERROR}>:-Werror>)
+if(ALLOCTAPE_SANITIZE)
+  target_compile_options(alloctape_options INTERFACE
+    -fsanitize=${ALLOCTAPE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(alloctape_options INTERFACE -fsanitize=${ALLOCTAPE_SANITIZE})
+endif()

@@ -1,0 +1,107 @@
+// The history of the heap: the events of all streams in their true order, with addresses resolved to
+// blocks. What the converter, `stat` and `check` all stand on.
+//
+// Order. Streams are merged by stamp. A release carries the time before its call, an acquire the time
+// after, so address reuse shows as release < acquire whatever the allocator does (design: the tracer
+// takes plain rdtsc). What out-of-order execution can still invert is local and visible: an acquire of
+// an address that is live, or a release or query of one that is not live yet. The stream concerned is
+// then held back until its partner shows, for at most `repair_window_ns` of recorded time. Found:
+// counted as repaired. Not found: an acquire of a live address is unrepairable (the old block counts
+// as lost: on_lost), a release of an unknown address is `unseen` (a block from before the recording).
+// With a single stream nothing can be inverted, and nothing is held back.
+// A resize takes part twice: at release_stamp its old address becomes free for reuse, at stamp its
+// result is attached to the same block. The visitor sees it once, at stamp.
+//
+// Memory: proportional to live blocks and streams.
+// Thread safety: one walk is single-threaded; walks of different traces may run side by side.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "formats/event.h"
+#include "formats/result.h"
+#include "formats/trace_file.h"
+
+namespace alloctape::formats {
+
+// A live block. `user` belongs to the visitor.
+struct Block {
+  std::uint64_t address = 0;
+  std::uint64_t size = 0;         // requested bytes
+  std::uint64_t birth_stamp = 0;
+  std::uint64_t birth_event = 0;  // ordinal of the acquire in the walk
+  std::uint32_t thread = 0;       // that acquired it
+  wire::Op op = wire::Op::kNone;  // that acquired it
+  struct User {
+    std::uint64_t a = 0, b = 0;
+  } user;
+};
+
+struct OrderCounts {
+  std::uint64_t repaired = 0;      // inversions mended by waiting for the partner
+  std::uint64_t unrepairable = 0;  // acquires of an address that was still live after the window
+  std::uint64_t unseen_releases = 0;  // released (or resized) but never acquired in this trace
+  std::uint64_t unseen_queries = 0;
+};
+
+struct LiveCounts {
+  std::uint64_t bytes = 0, blocks = 0;
+  std::uint64_t peak_bytes = 0, peak_blocks = 0;  // each its own maximum
+  std::uint64_t peak_event = 0, peak_stamp = 0;   // where peak_bytes was first reached
+};
+
+// Callbacks in walk order; override what you need. Events of failed calls arrive at on_failed alone,
+// whatever their op. NULL pointers: release/query of NULL arrives at on_null. realloc(NULL, n) arrives
+// at on_acquire; realloc(p, 0) that returned NULL arrives at on_release.
+class HeapVisitor {
+ public:
+  virtual ~HeapVisitor() = default;
+  virtual void on_acquire(const Event&, Block&) {}
+  virtual void on_release(const Event&, Block&) {}
+  virtual void on_resize(const Event&, Block&, std::uint64_t /*old_size*/) {}  // block: new state
+  virtual void on_query(const Event&, Block&) {}
+  virtual void on_null(const Event&) {}
+  virtual void on_failed(const Event&, Block* /*resize: the block that lives on*/) {}
+  // A release, resize or query of a block this trace never saw acquired. For a resize the block now
+  // exists with its new size; for the others `block` is nullptr.
+  virtual void on_unseen(const Event&, Block* /*block*/) {}
+  virtual void on_lost(const Event&, Block&) {}  // see "unrepairable"; before its on_acquire
+  virtual void on_meta(const Event&) {}          // thread_start, thread_end, fork, mark
+};
+
+struct WalkOptions {
+  std::uint64_t repair_window_ns = 10'000;
+  // Called now and then with words consumed so far, of TraceFile::event_words(); may be empty.
+  std::function<void(std::uint64_t)> progress;
+};
+
+struct WalkTotals {
+  std::uint64_t events = 0;  // delivered, meta events included
+  std::uint64_t api_events = 0;
+  OrderCounts order;
+  LiveCounts live;           // at the end, with peaks
+  std::uint64_t first_stamp = 0, last_stamp = 0;
+  std::uint64_t corrupt_blocks = 0;  // blocks that ended early at a corrupt word (the walk goes on)
+  std::string first_corruption;
+};
+
+class HeapWalk {
+ public:
+  explicit HeapWalk(const TraceFile& file, WalkOptions options = {});
+  ~HeapWalk();
+  WalkTotals run(HeapVisitor& visitor);
+  // During run(), for visitors: what holds right after the event being delivered.
+  const LiveCounts& live() const;
+  std::uint64_t event_ordinal() const;
+  // During or after run(): all blocks now live.
+  void for_each_live(const std::function<void(const Block&)>& fn) const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace alloctape::formats

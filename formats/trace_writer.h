@@ -1,0 +1,45 @@
+// Writes a trace file from events: for tests, golden files, generated traces and imports. The tracer
+// has its own encoder (it lives in the tracee); both follow docs/formats/trace.md, and a test holds
+// them together.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "formats/event.h"
+#include "formats/result.h"
+#include "formats/trace_file.h"
+#include "formats/wire/trace_layout.h"
+
+namespace alloctape::formats {
+
+class TraceWriter {
+ public:
+  struct Options {
+    std::uint32_t pid = 1, parent_pid = 0;
+    std::uint64_t ticks_per_second = 1'000'000'000;
+    std::uint32_t clock_shift = 0;
+    wire::ClockKind clock_kind = wire::ClockKind::kMonotonicNs;
+    std::uint64_t features = 0;
+    TraceMetadata metadata;
+    std::uint32_t block_words = 8192;  // flush a stream's block when it holds this many words
+  };
+  // Creates (or truncates) the file.
+  static Result<TraceWriter> create(const std::string& path, const Options& options);
+  TraceWriter(TraceWriter&&) noexcept;
+  ~TraceWriter();
+  // Appends to a stream. Events of one stream must come with stamps that never fall. A change of
+  // event.thread within a stream needs a thread_start event first. Chooses compact or wide itself.
+  Status append(StreamIndex stream, const Event& event);
+  Status add_rss(const std::vector<wire::RssSample>& samples);
+  Status finish();  // flushes all streams
+
+ private:
+  struct State;
+  explicit TraceWriter(std::unique_ptr<State>);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace alloctape::formats

@@ -1,0 +1,10 @@
+// The subcommands that this folder brings.
+#pragma once
+
+#include "cli/cli.h"
+
+namespace alloctape::tracer {
+
+extern const cli::Command kRecordCommand;
+
+}  // namespace alloctape::tracer
