@@ -1,0 +1,303 @@
+// `alloctape record`: runs a program under the tracer and follows what becomes of it.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+
+#include "cli/cli.h"
+#include "cli/install_paths.h"
+#include "cli/options.h"
+#include "cli/progress.h"
+#include "cli/units.h"
+#include "formats/wire/session.h"
+#include "formats/wire/trace_layout.h"
+#include "tracer/commands.h"
+#include "tracer/elf_probe.h"
+#include "tracer/image_monitor.h"
+#include "tracer/record_session.h"
+#include "tracer/record_summary.h"
+#include "tracer/tick_rate.h"
+#include "tracer/traced_program.h"
+
+namespace alloctape::tracer {
+namespace {
+
+namespace po = boost::program_options;
+
+constexpr std::uint64_t kLiveLineNs = 200'000'000;
+constexpr std::uint64_t kRateNs = 1'000'000'000;
+// What was left behind often ends a moment after the program itself.
+constexpr std::uint64_t kGraceNs = 200'000'000;
+
+struct Settings {
+  std::string output_pattern;  // absolute
+  std::string json_path;
+  std::string tracer_options;
+  bool quiet = false, wait_all = false;
+  std::vector<std::string> program;
+};
+
+bool takes_value(const std::string& option) {
+  return option == "-o" || option == "--output" || option == "--json";
+}
+
+// Everything from the first word that is no option of ours belongs to the program: its options must
+// not be read as ours, with or without "--".
+std::size_t program_start(const std::vector<std::string>& args, bool& separator) {
+  for (std::size_t i = 0; i < args.size(); ++i) {
+    separator = args[i] == "--";
+    if (separator || args[i].empty() || args[i][0] != '-') return i;
+    if (takes_value(args[i])) ++i;
+  }
+  return args.size();
+}
+
+// Absolute, since the program may change its directory. Percent signs of the current directory are
+// plain characters, not ours.
+std::string absolute_pattern(const std::string& pattern) {
+  if (pattern[0] == '/') return pattern;
+  std::error_code error;
+  const auto here = std::filesystem::current_path(error);
+  if (error) cli::fail("the current directory is gone", "give -o an absolute path");
+  std::string escaped;
+  for (const char c : here.string()) escaped += c == '%' ? "%%" : std::string(1, c);
+  return escaped + "/" + pattern;
+}
+
+void check_pattern(const std::string& pattern) {
+  for (std::size_t i = 0; i < pattern.size(); ++i) {
+    if (pattern[i] != '%') continue;
+    const char next = i + 1 < pattern.size() ? pattern[i + 1] : '\0';
+    if (next != 'p' && next != 'e' && next != '%') {
+      cli::usage_error(
+          fmt::format("-o {}: %{} is unknown: there are %p (process id), %e (program) and %%",
+                      pattern, next == '\0' ? ' ' : next));
+    }
+    ++i;
+  }
+}
+
+// The pattern as a file name, when it is the same for every image.
+std::optional<std::string> plain_name(const std::string& pattern) {
+  std::string name;
+  for (std::size_t i = 0; i < pattern.size(); ++i) {
+    if (pattern[i] == '%' && pattern[++i] != '%') return std::nullopt;
+    name += pattern[i];
+  }
+  return name;
+}
+
+bool is_trace(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  char magic[sizeof wire::kTraceMagic] = {};
+  file.read(magic, sizeof magic);
+  return file && std::memcmp(magic, wire::kTraceMagic, sizeof magic) == 0;
+}
+
+// The tracer never opens a file that exists: it would count on, NAME.1, NAME.2. So that "-o NAME"
+// means the new recording, an older one of that name makes room; anything else stays.
+void replace_older_recording(const std::string& name) {
+  if (access(name.c_str(), F_OK) != 0) return;
+  if (!is_trace(name)) {
+    cli::fail(fmt::format("{} exists and is no trace: it will not be overwritten", name),
+              "choose another name with -o");
+  }
+  unlink(name.c_str());
+  for (int i = 1; is_trace(fmt::format("{}.{}", name, i)); ++i) {
+    unlink(fmt::format("{}.{}", name, i).c_str());
+  }
+}
+
+// Found out now, not by a tracer that must stay silent. Directories that depend on the image cannot
+// be checked.
+void check_output_directory(const std::string& pattern) {
+  const auto folder = plain_name(pattern.substr(0, pattern.rfind('/') + 1));
+  if (!folder) return;
+  if (faccessat(AT_FDCWD, folder->c_str(), W_OK | X_OK, AT_EACCESS) == 0) return;
+  cli::fail(fmt::format("cannot write traces to {}: {}", *folder, std::strerror(errno)),
+            "choose another place with -o");
+}
+
+std::optional<Settings> parse_settings(const std::vector<std::string>& args) {
+  cli::CommandLine line;
+  line.synopsis = "record [-o FILE] [options] -- PROGRAM [ARGS...]";
+  line.description =
+      "Runs PROGRAM and records its calls of the malloc API, and those of the programs that it "
+      "starts, "
+      "into one trace for each process image. Exits as PROGRAM did.";
+  line.examples =
+      "  alloctape record -- ./server --port 8080\n"
+      "  alloctape record -o traces/%e.%p.atrace -- make -j2\n";
+  line.options.add_options()(
+      "output,o", po::value<std::string>()->value_name("FILE")->default_value(wire::kDefaultOutput),
+      "where traces go: %p is the process id, %e the program, %% a percent sign")(
+      "json", po::value<std::string>()->value_name("FILE"), "also write the summary there")(
+      "quiet,q", "no live line and no summary; warnings stay")(
+      "no-follow", "only the first image: leave the programs that it starts alone")(
+      "wait-all", "wait for processes that outlive PROGRAM")(
+      "strict-order", "serialising time stamps: slower, for checking the order of others")(
+      "dense-stamps", "a time stamp on every event even while there is one thread");
+  bool separator = false;
+  const std::size_t start = program_start(args, separator);
+  const auto options = cli::parse(line, {args.begin(), args.begin() + static_cast<long>(start)});
+  if (!options) return std::nullopt;
+
+  Settings settings;
+  settings.program.assign(args.begin() + static_cast<long>(start + (separator ? 1 : 0)),
+                          args.end());
+  if (settings.program.empty()) cli::usage_error("record: which program? Give it after --");
+  const auto pattern = (*options)["output"].as<std::string>();
+  if (pattern.empty() || pattern.back() == '/') cli::usage_error("-o needs the name of a file");
+  check_pattern(pattern);
+  settings.output_pattern = absolute_pattern(pattern);
+  if (options->count("json")) settings.json_path = (*options)["json"].as<std::string>();
+  settings.quiet = options->count("quiet");
+  settings.wait_all = options->count("wait-all");
+  const std::pair<const char*, const char*> passed_on[] = {
+      {"strict-order", "strict"}, {"dense-stamps", "dense"}, {"no-follow", "nofollow"}};
+  for (const auto& [option, name] : passed_on) {
+    if (!options->count(option)) continue;
+    settings.tracer_options += (settings.tracer_options.empty() ? "" : ",") + std::string(name);
+  }
+  return settings;
+}
+
+// One line while the program runs: how much, how fast, how large.
+class LiveLine {
+ public:
+  explicit LiveLine(bool wanted) : wanted_(wanted), progress_("recording", "events", 0) {}
+
+  void update(const ImageMonitor& monitor) {
+    const std::uint64_t now = TickRate::now_monotonic_ns();
+    if (!wanted_ || now - last_ns_ < kLiveLineNs) return;
+    last_ns_ = now;
+    const auto live = monitor.live();
+    const std::uint64_t events = live.bytes / sizeof(std::uint64_t);  // nearly all of it is events
+    if (now - rate_ns_ >= kRateNs) {
+      rate_ =
+          static_cast<double>(events - rate_events_) / (static_cast<double>(now - rate_ns_) / 1e9);
+      rate_ns_ = now;
+      rate_events_ = events;
+    }
+    progress_.note(fmt::format(
+        "recording: ~{} events, {}/s, {}, {} anonymous RSS, {} of {} images live",
+        cli::count(events), cli::count(static_cast<std::uint64_t>(rate_)), cli::bytes(live.bytes),
+        cli::bytes(live.anon_bytes), live.alive, monitor.images().size()));
+  }
+  void clear() { progress_.finish(); }
+
+ private:
+  bool wanted_;
+  cli::Progress progress_;
+  std::uint64_t last_ns_ = TickRate::now_monotonic_ns(), rate_ns_ = last_ns_, rate_events_ = 0;
+  double rate_ = 0;
+};
+
+void warn_untraced(const ElfProbe& probe) {
+  std::string text = "no process image was traced";
+  if (!probe.reason.empty()) {
+    text += fmt::format(": {} cannot be traced, since {}", probe.path, probe.reason);
+  } else {
+    text +=
+        ", for no reason known here: perhaps PROGRAM clears LD_PRELOAD, or could not create a "
+        "trace "
+        "(look for messages of the tracer above)";
+  }
+  cli::warn(text);
+}
+
+void warn_stragglers(const ImageMonitor& monitor) {
+  std::string pids;
+  std::size_t count = 0;
+  for (const Image& image : monitor.images()) {
+    if (image.end != ImageEnd::kRunning) continue;
+    if (++count <= 8) pids += fmt::format(" {}", image.pid);
+  }
+  if (count == 0) return;
+  cli::warn(fmt::format(
+      "{} traced process{} still running, pid{}{}: the traces go on without record, which "
+      "leaves now (--wait-all waits)",
+      count, count == 1 ? " is" : "es are", pids, count > 8 ? " ..." : ""));
+}
+
+int run_record(const std::vector<std::string>& args) {
+  const auto parsed = parse_settings(args);
+  if (!parsed) return cli::kExitOk;
+  const Settings& settings = *parsed;
+  const std::string preload = cli::preload_library();
+  if (preload.find_first_of(" :") != std::string::npos) {
+    cli::fail(fmt::format("the tracer's library lies at {}: the loader takes spaces and colons in "
+                          "LD_PRELOAD as separators",
+                          preload),
+              "move alloctape to a path without them");
+  }
+  check_output_directory(settings.output_pattern);
+  if (const auto name = plain_name(settings.output_pattern)) replace_older_recording(*name);
+  const ElfProbe probe = probe_program(settings.program.front());
+  if (!probe.reason.empty()) {
+    cli::warn(fmt::format("{} cannot be traced: {}", probe.path, probe.reason));
+  }
+
+  RecordSession session;
+  const TickRate rate;
+  session.set_ticks_per_second(rate.per_second());
+  ImageMonitor monitor(session);
+  const std::uint64_t start_ns = TickRate::now_monotonic_ns();
+  TracedProgram program(settings.program, {preload, settings.output_pattern, session.path(),
+                                           settings.tracer_options});
+  LiveLine live_line(!settings.quiet);
+  std::uint64_t end_ns = 0;
+  while (!program.all_gone() && !program.told_to_leave()) {
+    program.step(ImageMonitor::kPollNs);
+    monitor.poll();
+    live_line.update(monitor);
+    session.set_ticks_per_second(rate.per_second());
+    if (!program.ended()) continue;
+    const std::uint64_t now = TickRate::now_monotonic_ns();
+    if (end_ns == 0) end_ns = now;
+    if (!settings.wait_all && now - end_ns >= kGraceNs) break;
+  }
+  live_line.clear();
+  monitor.finish(rate.per_second());
+
+  RecordSummary summary;
+  summary.arguments = settings.program;
+  summary.exit_status = program.exit_status();
+  summary.wall_ns = end_ns - start_ns;
+  summary.ticks_per_second = rate.per_second();
+  summary.images = summarise(monitor.images(), program.wait_statuses());
+  if (monitor.images().empty()) {
+    warn_untraced(probe);
+  } else if (!settings.quiet) {
+    std::fputs(to_text(summary).c_str(), stderr);
+  } else {
+    std::fputs(warnings_text(summary).c_str(), stderr);
+  }
+  warn_stragglers(monitor);
+  if (session.unregistered() > 0) {
+    cli::warn(
+        fmt::format("{} more process images were traced than record can follow: their traces have "
+                    "no memory samples",
+                    session.unregistered()));
+  }
+  if (!settings.json_path.empty()) {
+    std::ofstream json(settings.json_path);
+    json << to_json(summary);
+    if (!json.flush()) cli::warn(fmt::format("cannot write {}", settings.json_path));
+  }
+  return summary.exit_status;
+}
+
+}  // namespace
+
+const cli::Command kRecordCommand = {"record", "run a program and record its malloc calls",
+                                     run_record};
+
+}  // namespace alloctape::tracer

@@ -1,0 +1,210 @@
+#include "tracer/record_summary.h"
+
+#include <fmt/format.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "cli/table.h"
+#include "cli/units.h"
+#include "formats/trace_file.h"
+
+namespace alloctape::tracer {
+namespace {
+
+// Decoding is fast, but nobody wants to wait long for a table: beyond this, events are estimated.
+constexpr std::uint64_t kMaxWordsCounted = 200'000'000;
+constexpr std::size_t kMaxRows = 24;
+
+std::string signal_name(int signal) {
+  const char* name = sigabbrev_np(signal);
+  return name ? fmt::format("SIG{}", name) : fmt::format("signal {}", signal);
+}
+
+std::string describe_state(const Image& image, const wire::TraceHeader& header,
+                           const std::map<pid_t, int>& wait_statuses) {
+  if (header.state == wire::TraceState::kStopped) {
+    const char* limit = strerrorname_np(static_cast<int>(header.stop_errno));
+    return fmt::format("stopped: {}", limit ? limit : "limit");
+  }
+  if (image.end == ImageEnd::kRunning) return "running";
+  if (header.state == wire::TraceState::kFinished) return "finished";
+  if (image.end == ImageEnd::kExeced) return "exec";
+  const auto status = wait_statuses.find(static_cast<pid_t>(image.pid));
+  if (status == wait_statuses.end()) return "cut short";
+  if (WIFSIGNALED(status->second)) return signal_name(WTERMSIG(status->second));
+  return "_exit";  // it ended of its own accord, but ran no destructors
+}
+
+std::uint64_t count_events(const formats::TraceFile& trace) {
+  std::uint64_t events = 0;
+  for (std::size_t i = 0; i < trace.streams().size(); ++i) {
+    formats::StreamDecoder decoder(trace, static_cast<formats::StreamIndex>(i));
+    formats::Event event;
+    do {
+      while (decoder.next(event)) events += wire::is_api_op(event.op);
+    } while (decoder.error() != nullptr && decoder.skip_block());
+  }
+  return events;
+}
+
+std::string base_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
+// Below the current directory a relative name is the shorter one to read and to type.
+std::string short_path(const std::string& path) {
+  std::error_code error;
+  const std::string here = std::filesystem::current_path(error).string() + "/";
+  return !error && path.rfind(here, 0) == 0 ? path.substr(here.size()) : path;
+}
+
+std::string per_event(const ImageSummary& image) {
+  if (image.events == 0) return "-";
+  return fmt::format("{:.2f}",
+                     static_cast<double>(image.trace_bytes) / static_cast<double>(image.events));
+}
+
+}  // namespace
+
+std::vector<ImageSummary> summarise(const std::vector<Image>& images,
+                                    const std::map<pid_t, int>& wait_statuses) {
+  std::vector<ImageSummary> result;
+  std::uint64_t words_left = kMaxWordsCounted;
+  for (const Image& image : images) {
+    ImageSummary& s = result.emplace_back();
+    s.pid = image.pid;
+    s.trace_path = image.trace_path;
+    if (image.peak_anon_bytes != 0) s.peak_anon_bytes = image.peak_anon_bytes;
+    auto opened = formats::TraceFile::open(image.trace_path);
+    if (!opened) {
+      s.problem = opened.error().to_string();
+      s.state = "unreadable";
+      continue;
+    }
+    const formats::TraceFile& trace = *opened;
+    s.program = base_name(trace.metadata().executable);
+    s.state = describe_state(image, trace.header(), wait_statuses);
+    if (trace.header().state == wire::TraceState::kStopped) {
+      s.stop_errno = static_cast<int>(trace.header().stop_errno);
+    }
+    s.trace_bytes = trace.file_bytes();
+    s.dropped_events = trace.dropped_events();
+    s.threads = trace.header().next_thread;
+    s.events_exact = trace.event_words() <= words_left;
+    if (s.events_exact) {
+      words_left -= trace.event_words();
+      s.events = count_events(trace);
+    } else {
+      s.events = trace.event_words();
+    }
+  }
+  return result;
+}
+
+std::string to_text(const RecordSummary& summary) {
+  cli::Table table;
+  using Align = cli::Table::Align;
+  table.column("pid");
+  table.column("program", Align::kLeft);
+  table.column("state", Align::kLeft);
+  for (const char* name :
+       {"events", "bytes", "bytes/event", "dropped", "threads", "peak anon RSS"}) {
+    table.column(name);
+  }
+  table.column("trace", Align::kLeft);
+
+  std::uint64_t events = 0, bytes = 0, dropped = 0;
+  bool exact = true;
+  for (const auto& image : summary.images) {
+    events += image.events;
+    bytes += image.trace_bytes;
+    dropped += image.dropped_events;
+    exact = exact && image.events_exact;
+  }
+  std::vector<std::size_t> shown(summary.images.size());
+  for (std::size_t i = 0; i < shown.size(); ++i) shown[i] = i;
+  if (shown.size() > kMaxRows) {  // the largest, in the order in which they started
+    std::partial_sort(shown.begin(), shown.begin() + kMaxRows, shown.end(), [&](auto a, auto b) {
+      return summary.images[a].trace_bytes > summary.images[b].trace_bytes;
+    });
+    shown.resize(kMaxRows);
+    std::sort(shown.begin(), shown.end());
+  }
+  for (const std::size_t i : shown) {
+    const ImageSummary& image = summary.images[i];
+    if (!image.problem.empty()) {
+      table.row({std::to_string(image.pid), "-", image.state, "-", "-", "-", "-", "-", "-",
+                 short_path(image.trace_path)});
+      continue;
+    }
+    table.row({std::to_string(image.pid), image.program, image.state,
+               (image.events_exact ? "" : "~") + cli::count(image.events),
+               cli::bytes(image.trace_bytes), per_event(image), cli::count(image.dropped_events),
+               cli::count(image.threads),
+               image.peak_anon_bytes ? cli::bytes(*image.peak_anon_bytes) : "-",
+               short_path(image.trace_path)});
+  }
+  std::string text = fmt::format(
+      "alloctape: {} ended with status {} after {}: {} process image{}, {}{} events, {}\n",
+      base_name(summary.arguments.front()), summary.exit_status,
+      cli::duration_ns(static_cast<double>(summary.wall_ns)), cli::count(summary.images.size()),
+      summary.images.size() == 1 ? "" : "s", exact ? "" : "about ", cli::count(events),
+      cli::bytes(bytes));
+  text += table.str();
+  if (shown.size() < summary.images.size()) {
+    text += fmt::format("alloctape: and {} smaller images (--json lists them all)\n",
+                        cli::count(summary.images.size() - shown.size()));
+  }
+  return text + warnings_text(summary);
+}
+
+std::string warnings_text(const RecordSummary& summary) {
+  std::string text;
+  for (const auto& image : summary.images) {
+    if (!image.problem.empty()) text += fmt::format("alloctape: warning: {}\n", image.problem);
+    if (image.stop_errno != 0 || image.dropped_events != 0) {
+      text += fmt::format(
+          "alloctape: WARNING: the recording of {} (pid {}) is incomplete: {} events were "
+          "dropped{}\n",
+          image.program, image.pid, cli::count(image.dropped_events),
+          image.stop_errno != 0 ? fmt::format(" ({})", strerror(image.stop_errno)) : "");
+    }
+  }
+  return text;
+}
+
+std::string to_json(const RecordSummary& summary) {
+  nlohmann::ordered_json json;
+  json["schema"] = {{"name", "alloctape.record"}, {"version", 1}};
+  json["arguments"] = summary.arguments;
+  json["exit_status"] = summary.exit_status;
+  json["wall_ns"] = summary.wall_ns;
+  json["ticks_per_second"] = summary.ticks_per_second;
+  json["images"] = nlohmann::ordered_json::array();
+  for (const auto& image : summary.images) {
+    nlohmann::ordered_json item;
+    item["pid"] = image.pid;
+    item["trace"] = image.trace_path;
+    item["state"] = image.state;
+    if (!image.problem.empty()) {
+      item["problem"] = image.problem;
+    } else {
+      item["program"] = image.program;
+      item["events"] = image.events;
+      item["events_exact"] = image.events_exact;
+      item["trace_bytes"] = image.trace_bytes;
+      item["dropped_events"] = image.dropped_events;
+      item["stop_errno"] = image.stop_errno;
+      item["threads"] = image.threads;
+      item["peak_anon_bytes"] = nullptr;
+      if (image.peak_anon_bytes) item["peak_anon_bytes"] = *image.peak_anon_bytes;
+    }
+    json["images"].push_back(std::move(item));
+  }
+  // Program names and arguments are bytes, not always UTF-8.
+  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace alloctape::tracer
