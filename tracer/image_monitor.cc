@@ -11,7 +11,6 @@
 #include <cstdio>
 #include <cstring>
 
-#include "cli/progress.h"
 #include "tracer/tick_rate.h"
 
 namespace alloctape::tracer {
@@ -190,7 +189,7 @@ void ImageMonitor::append_samples(Follow& follow) {
   wire::TraceHeader on_disk;
   if (fd < 0 || pread(fd, &on_disk, sizeof on_disk, 0) != sizeof on_disk ||
       on_disk.image_id != header.image_id) {
-    cli::warn(
+    warnings_.push_back(
         fmt::format("{} was removed or replaced while it was recorded: its memory samples are lost",
                     image.trace_path));
     if (fd >= 0) close(fd);
@@ -211,8 +210,8 @@ void ImageMonitor::append_samples(Follow& follow) {
   // over.
   const std::uint64_t offset = __atomic_fetch_add(&header.file_end, data.size(), __ATOMIC_RELAXED);
   if (offset % wire::kBlockAlign != 0 || !write_fully(fd, data, offset)) {
-    cli::warn(fmt::format("cannot append the memory samples to {}: {}", image.trace_path,
-                          std::strerror(errno)));
+    warnings_.push_back(fmt::format("cannot append the memory samples to {}: {}", image.trace_path,
+                                    std::strerror(errno)));
     image.samples = 0;
   }
   close(fd);

@@ -52,6 +52,8 @@ class ImageMonitor {
   };
   Live live() const;
   const std::vector<Image>& images() const { return images_; }
+  // What went wrong, in sentences for the user.
+  const std::vector<std::string>& warnings() const { return warnings_; }
 
   static constexpr std::uint64_t kPollNs = 10'000'000;
 
@@ -77,6 +79,7 @@ class ImageMonitor {
 
   RecordSession& session_;
   std::vector<Image> images_;
+  std::vector<std::string> warnings_;
   std::map<std::uint32_t, Follow> follows_;  // by pid
   std::uint64_t ended_bytes_ = 0;            // of the traces whose images ended
 };

@@ -280,6 +280,7 @@ int run_record(const std::vector<std::string>& args) {
   } else {
     std::fputs(warnings_text(summary).c_str(), stderr);
   }
+  for (const auto& warning : monitor.warnings()) cli::warn(warning);
   warn_stragglers(monitor);
   if (session.unregistered() > 0) {
     cli::warn(
