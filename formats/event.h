@@ -25,7 +25,8 @@ struct Event {
                                     // the product overflows); sized release: the size passed
   std::uint64_t count = 0;          // calloc, reallocarray: first argument, 0 = not recorded
   std::uint64_t alignment = 0;      // 0 = none passed
-  std::uint64_t value = 0;          // malloc_usable_size: the answer. thread_start: the kernel's tid
+  std::uint64_t value = 0;          // malloc_usable_size: the answer. thread_start: the kernel's tid.
+                                    // Where count was recorded: the element size
   std::uint64_t offset = 0;         // byte offset of its first word in the file
 
   bool failed() const { return path & wire::kPathFailed; }

@@ -17,6 +17,7 @@
 #include "formats/event.h"
 #include "formats/mapped_file.h"
 #include "formats/result.h"
+#include "formats/stream_decoder.h"
 #include "formats/wire/trace_layout.h"
 
 namespace alloctape::formats {
@@ -29,6 +30,7 @@ struct TraceMetadata {
 
 struct BlockRef {
   std::uint64_t offset;      // of the block header
+  const std::uint64_t* data; // the event words: in the mapping, or a copy of a staged tail
   std::uint64_t sequence;
   std::uint64_t first_stamp;
   std::uint32_t words;       // event words present (staging: up to the first zero word)
@@ -43,13 +45,15 @@ class TraceFile {
   const wire::TraceHeader& header() const;  // a copy taken at open
   const TraceMetadata& metadata() const;
   std::uint64_t file_bytes() const;
-  // Streams in order of index; each its blocks in order of sequence (duplicates resolved).
+  // Streams in order of their number in the file (numbers of which nothing is there do not count);
+  // each its blocks in order of sequence, duplicates resolved, empty ones left out.
   const std::vector<std::vector<BlockRef>>& streams() const;
   const std::vector<wire::RssSample>& rss() const;  // sorted by ticks
   std::uint64_t dropped_events() const;  // header plus staging extents
   std::uint64_t event_words() const;     // over all streams
   bool truncated() const;                // the file ends inside a block
-  // Findings that do not stop reading: gaps in a stream's sequence, holes, junk between blocks.
+  // Findings that do not stop reading: gaps in a stream's sequence, blocks that occur twice, junk
+  // between blocks. A hole is no finding by itself; the gap that it may leave is.
   const std::vector<Error>& warnings() const;
 
   double ticks_per_second() const;       // derived from anchors when the header does not say
@@ -59,24 +63,14 @@ class TraceFile {
   std::uint64_t ns_to_units(std::uint64_t ns) const;  // a duration, in clock units
 
   const std::byte* data() const;  // the mapping, file_bytes() long
+  // Tells that a block has been read. In a large file its pages then stop counting as resident; they
+  // come back when they are read again.
+  void release_pages(const BlockRef& block) const;
 
  private:
-  TraceFile();
   struct State;
+  explicit TraceFile(std::shared_ptr<const State> state);
   std::shared_ptr<const State> state_;
-};
-
-// Decodes one stream, block by block. next() returns false at the end of the stream or at a corrupt
-// word; error() tells them apart. Corruption ends the block, not the stream: skip_block() goes on with
-// the next one.
-class StreamDecoder {
- public:
-  StreamDecoder(const TraceFile& file, StreamIndex stream);
-  bool next(Event& event);
-  const Error* error() const;  // nullptr: no error
-  bool skip_block();           // false: no more blocks
- private:
-  // (implementation detail: mapping, block cursor, window table, thread, stamp)
 };
 
 }  // namespace alloctape::formats

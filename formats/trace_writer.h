@@ -25,6 +25,8 @@ class TraceWriter {
     std::uint64_t features = 0;
     TraceMetadata metadata;
     std::uint32_t block_words = 8192;  // flush a stream's block when it holds this many words
+    bool stage_tails = false;          // leave each stream's last block as an active staging extent,
+                                       // as a killed program does
   };
   // Creates (or truncates) the file.
   static Result<TraceWriter> create(const std::string& path, const Options& options);
@@ -32,6 +34,7 @@ class TraceWriter {
   ~TraceWriter();
   // Appends to a stream. Events of one stream must come with stamps that never fall. A change of
   // event.thread within a stream needs a thread_start event first. Chooses compact or wide itself.
+  // A release_stamp of 0 stands for the stamp.
   Status append(StreamIndex stream, const Event& event);
   Status add_rss(const std::vector<wire::RssSample>& samples);
   Status finish();  // flushes all streams

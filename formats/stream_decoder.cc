@@ -1,0 +1,232 @@
+#include "formats/stream_decoder.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "formats/trace_file.h"
+
+namespace alloctape::formats {
+
+namespace {
+
+constexpr unsigned kKnownFields = (1u << wire::kFieldCountKnown) - 1;
+// A wide record with one of these never enters its pointer into the window table: such pointers lie
+// where few others do, or are no pointers of this thread's.
+constexpr unsigned kNoWindowPaths =
+    wire::kPathMapped | wire::kPathFailed | wire::kPathBootstrap | wire::kPathLate;
+
+// Opcodes from here on steer replays; in a trace they are as unknown as unassigned ones.
+constexpr unsigned kTraceOpLimit = 112;
+
+bool known_in_traces(unsigned opcode) {
+  return opcode < kTraceOpLimit &&
+         wire::op_class(static_cast<wire::Op>(opcode)) != wire::OpClass::kInvalid;
+}
+
+std::uint64_t saturating_product(std::uint64_t a, std::uint64_t b) {
+  std::uint64_t product = 0;
+  return __builtin_mul_overflow(a, b, &product) ? ~std::uint64_t{0} : product;
+}
+
+}  // namespace
+
+StreamDecoder::StreamDecoder(const TraceFile& file, StreamIndex stream)
+    : file_bytes_(file.file_bytes()), file_(std::make_shared<const TraceFile>(file)) {
+  windows_.fill(wire::kNoWindow);
+  const auto& blocks = file.streams().at(static_cast<std::uint32_t>(stream));
+  block_ = blocks.data();
+  blocks_end_ = blocks.data() + blocks.size();
+  enter_block();
+}
+
+// Every block can be decoded by itself: nothing carries over from the one before.
+void StreamDecoder::enter_block() {
+  if (block_ == blocks_end_) {
+    begin_ = cursor_ = end_ = nullptr;
+    return;
+  }
+  begin_ = cursor_ = block_->data;
+  end_ = begin_ + block_->words;
+  words_offset_ = block_->offset + sizeof(wire::BlockHeader);
+  stamp_ = block_->first_stamp;
+  thread_ = block_->thread;
+  windows_.fill(wire::kNoWindow);
+}
+
+void StreamDecoder::leave_block() {
+  words_before_ += block_->words;
+  file_->release_pages(*block_);
+  ++block_;
+  enter_block();
+}
+
+bool StreamDecoder::skip_block() {
+  error_.reset();
+  if (block_ == blocks_end_) return false;
+  leave_block();
+  return block_ != blocks_end_;
+}
+
+bool StreamDecoder::fail(const char* message, const char* field) {
+  error_ = Error{ErrorCode::kCorrupt, message, file_->path(), file_offset(cursor_), field};
+  return false;
+}
+
+// The truncation rule: what the end of the file cut off is no corruption.
+bool StreamDecoder::cut_by_end_of_file() const {
+  return block_->offset + sizeof(wire::BlockHeader) + 8 * (std::uint64_t{block_->words} + 1) >
+         file_bytes_;
+}
+
+bool StreamDecoder::next_slow(Event& event) {
+  if (error_) return false;
+  for (;;) {
+    while (cursor_ == end_) {
+      if (block_ == blocks_end_) return false;
+      leave_block();
+    }
+    const std::uint64_t word = detail::load_word(cursor_);
+    switch (wire::word_kind(word)) {
+      case wire::Kind::kWide: {
+        bool known = false;
+        if (!decode_wide(event, word, known)) {
+          if (error_) return false;
+          continue;  // cut by the end of the file
+        }
+        if (known) return true;
+        continue;
+      }
+      case wire::Kind::kReallocFrom:
+        if (decode_pair(event, word)) return true;
+        if (error_) return false;
+        continue;
+      case wire::Kind::kNull:
+        return decode_null(event, word);
+      case wire::Kind::kEmpty:
+        return fail("an empty word among the events of a block", "kind");
+      default: {
+        if (windows_[wire::compact_window(word)] == wire::kNoWindow) {
+          return fail("a compact word uses a window that no wide record has set", "window");
+        }
+        return next(event);  // the first word of a block: the caller's fast path saw the old one
+      }
+    }
+  }
+}
+
+bool StreamDecoder::decode_null(Event& event, std::uint64_t word) {
+  const std::uint64_t opcode = wire::compact_size(word);
+  if (opcode >= wire::kApiOpLimit || !wire::is_api_op(static_cast<wire::Op>(opcode))) {
+    return fail("a NULL call of an unknown function", "size");
+  }
+  stamp_ += wire::compact_time(word);
+  event = Event{};
+  event.op = static_cast<wire::Op>(opcode);
+  event.fields = wire::kFieldPointer;
+  event.thread = ThreadIndex{thread_};
+  event.stamp = event.release_stamp = stamp_;
+  event.offset = file_offset(cursor_);
+  ++cursor_;
+  return true;
+}
+
+// A realloc that moved: kReallocFrom, then kReallocTo.
+bool StreamDecoder::decode_pair(Event& event, std::uint64_t word) {
+  if (end_ - cursor_ < 2) {
+    if (!cut_by_end_of_file()) return fail("a realloc without its second half", "kind");
+    cursor_ = end_;
+    return false;
+  }
+  const std::uint64_t second = detail::load_word(cursor_ + 1);
+  if (wire::word_kind(second) != wire::Kind::kReallocTo) {
+    return fail("a realloc without its second half", "kind");
+  }
+  const std::uint64_t old_tag = windows_[wire::compact_window(word)];
+  const std::uint64_t new_tag = windows_[wire::compact_window(second)];
+  if (old_tag == wire::kNoWindow || new_tag == wire::kNoWindow) {
+    return fail("a compact word uses a window that no wide record has set", "window");
+  }
+  event = Event{};
+  event.op = wire::Op::kRealloc;
+  event.fields =
+      wire::kFieldPointer | wire::kFieldOldPointer | wire::kFieldSize | wire::kFieldReleaseStamp;
+  event.thread = ThreadIndex{thread_};
+  event.old_pointer = compact_pointer(word, old_tag);
+  event.pointer = compact_pointer(second, new_tag);
+  event.size = wire::compact_size(second);
+  event.release_stamp = stamp_ + wire::compact_time(word);
+  event.stamp = stamp_ = event.release_stamp + wire::compact_time(second);
+  event.path =
+      static_cast<std::uint16_t>((new_tag & 1 ? wire::kPathOtherArena : 0) |
+                                 (event.old_pointer != event.pointer ? wire::kPathMoved : 0));
+  event.offset = file_offset(cursor_);
+  cursor_ += 2;
+  return true;
+}
+
+bool StreamDecoder::decode_wide(Event& event, std::uint64_t word, bool& known) {
+  const unsigned words = wire::wide_words(word);
+  const unsigned fields = wire::wide_fields(word);
+  const unsigned path = wire::wide_path(word);
+  if (words == 0) return fail("a wide record of no words", "words");
+  if (static_cast<std::uint64_t>(end_ - cursor_) < words) {
+    if (!cut_by_end_of_file()) return fail("a wide record runs past the end of its block", "words");
+    cursor_ = end_;
+    return false;
+  }
+  if (1u + static_cast<unsigned>(std::popcount(fields & kKnownFields)) > words) {
+    return fail("a wide record has more fields than words", "field mask");
+  }
+
+  event = Event{};
+  event.offset = file_offset(cursor_);
+  const std::uint64_t* at = cursor_ + 1;
+  const auto take = [&](wire::Field field, std::uint64_t absent) {
+    return fields & field ? detail::load_word(at++) : absent;
+  };
+  // In the order of their bits.
+  stamp_ = take(wire::kFieldStamp, stamp_ + wire::wide_time(word));
+  event.stamp = stamp_;
+  event.release_stamp = std::min(take(wire::kFieldReleaseStamp, stamp_), stamp_);
+  event.pointer = take(wire::kFieldPointer, 0);
+  event.old_pointer = take(wire::kFieldOldPointer, 0);
+  event.size = take(wire::kFieldSize, 0);
+  event.count = take(wire::kFieldCount, 0);
+  event.alignment = take(wire::kFieldAlignment, 0);
+  const std::uint64_t thread = take(wire::kFieldThread, thread_);
+  event.value = take(wire::kFieldTid, 0);
+  event.value = take(wire::kFieldValue, event.value);
+
+  // Time and windows follow every record, whatever its opcode: an encoder does not ask whether a
+  // reader will know the opcode.
+  if (event.pointer != 0 && !(path & kNoWindowPaths)) {
+    windows_[wire::window_slot(event.pointer)] =
+        wire::window_tag(event.pointer, path & wire::kPathOtherArena);
+  }
+  cursor_ += words;
+
+  const unsigned opcode = wire::wide_op(word);
+  known = known_in_traces(opcode);
+  if (!known) return true;
+  event.op = static_cast<wire::Op>(opcode);
+  event.thread = ThreadIndex{static_cast<std::uint32_t>(thread)};
+  if (event.op == wire::Op::kThreadStart && !(path & wire::kPathLate)) {
+    thread_ = static_cast<std::uint32_t>(thread);
+  }
+  event.fields = static_cast<std::uint16_t>(fields & kKnownFields);
+  event.path = static_cast<std::uint16_t>(path & ~unsigned{wire::kPathMoved});
+  if (fields & wire::kFieldCount) {
+    event.value = event.size;
+    event.size = saturating_product(event.size, event.count);
+  }
+  if (wire::op_class(event.op) == wire::OpClass::kResize) {
+    if (event.old_pointer != 0 && event.pointer != 0 && event.old_pointer != event.pointer) {
+      event.path |= wire::kPathMoved;
+    }
+  } else {
+    event.release_stamp = event.stamp;
+  }
+  return true;
+}
+
+}  // namespace alloctape::formats

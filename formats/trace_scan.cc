@@ -1,0 +1,345 @@
+#include "formats/trace_scan.h"
+
+#include <algorithm>
+#include <cstring>
+#include <deque>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace alloctape::formats {
+
+namespace {
+
+// Limits that keep memory a fraction of the file's size, whatever the file says.
+constexpr std::uint64_t kMaxPayload = std::uint64_t{1} << 30;        // larger: not a block header
+constexpr std::uint64_t kMaxStagedCopies = std::uint64_t{64} << 20;  // the rest is read in place
+constexpr std::uint64_t kMaxMetadataBytes = std::uint64_t{8} << 20;
+constexpr std::size_t kMaxArguments = 65536;
+constexpr std::size_t kMaxRssSamples = std::size_t{1} << 22;
+constexpr std::size_t kMaxWarnings = 64;
+
+constexpr std::uint64_t align_up(std::uint64_t n, std::uint64_t to) {
+  return (n + to - 1) / to * to;
+}
+
+struct Found {
+  BlockRef ref;
+  std::uint32_t stream;
+  bool staged;
+};
+
+class Scanner {
+ public:
+  Scanner(const MappedFile& file, std::uint64_t start) : file_(file), at_(start) {}
+
+  TraceScan run() {
+    while (at_ < file_.size() && file_.size() - at_ >= sizeof(wire::BlockHeader)) {
+      wire::BlockHeader header;
+      std::memcpy(&header, file_.data() + at_, sizeof header);
+      if (header.magic == wire::kBlockMagic && header.payload_bytes <= kMaxPayload) {
+        take_block(header);
+      } else if (!skip_zeros()) {
+        if (!in_junk_) warn(at_, "magic", "no block starts here; looking for the next one");
+        in_junk_ = true;
+        at_ += wire::kBlockAlign;
+      }
+    }
+    check_end();
+    read_rss();
+    resolve();
+    if (unreported_ != 0) {
+      scan_.warnings.push_back({ErrorCode::kCorrupt,
+                                fmt::format("{} more findings", unreported_),
+                                file_.path(),
+                                {},
+                                {}});
+    }
+    return std::move(scan_);
+  }
+
+ private:
+  void warn(std::uint64_t offset, const char* field, std::string message) {
+    if (scan_.warnings.size() >= kMaxWarnings) {
+      ++unreported_;
+      return;
+    }
+    scan_.warnings.push_back(
+        {ErrorCode::kCorrupt, std::move(message), file_.path(), offset, field});
+  }
+
+  const std::uint64_t* words_at(std::uint64_t offset) const {
+    return reinterpret_cast<const std::uint64_t*>(file_.data() + offset);
+  }
+
+  // Steps over a hole, 64 bytes at a time; false when there is none here.
+  bool skip_zeros() {
+    const std::uint64_t start = at_;
+    while (file_.size() - at_ >= wire::kBlockAlign) {
+      const std::uint64_t* w = words_at(at_);
+      if ((w[0] | w[1] | w[2] | w[3] | w[4] | w[5] | w[6] | w[7]) != 0) break;
+      at_ += wire::kBlockAlign;
+    }
+    return at_ != start;
+  }
+
+  void take_block(const wire::BlockHeader& header) {
+    in_junk_ = false;
+    const std::uint64_t payload_at = at_ + sizeof header;
+    const std::uint64_t present = std::min(header.payload_bytes, file_.size() - payload_at);
+    const bool cut = present < header.payload_bytes;
+    if (cut) scan_.truncated = true;
+    switch (header.type) {
+      case wire::BlockType::kEvents:
+        if (header.payload_bytes % 8 != 0) {
+          warn(at_, "payload_bytes", "an event block does not end with a whole word");
+        }
+        add(header, present / 8, words_at(payload_at), false);
+        break;
+      case wire::BlockType::kStaging:
+        take_staging(header, present / 8);
+        break;
+      case wire::BlockType::kMetadata:
+        take_metadata(payload_at, present, cut);
+        break;
+      case wire::BlockType::kRss:
+        if (header.payload_bytes % sizeof(wire::RssSample) != 0) {
+          warn(at_, "payload_bytes", "an RSS block does not end with a whole sample");
+        }
+        rss_blocks_.push_back({payload_at, present / sizeof(wire::RssSample)});
+        break;
+      default:
+        break;  // of a later version: skipped by its length
+    }
+    at_ = align_up(payload_at + header.payload_bytes, wire::kBlockAlign);
+  }
+
+  void add(const wire::BlockHeader& header, std::uint64_t words, const std::uint64_t* data,
+           bool staged) {
+    if (words == 0) return;
+    found_.push_back({{at_, data, header.sequence, header.first_stamp,
+                       static_cast<std::uint32_t>(words), header.thread},
+                      header.stream,
+                      staged});
+  }
+
+  // Words of a staging extent, up to the first record whose first word is zero. Words inside a
+  // record may be zero: the record is published by its first word, which is stored last.
+  static std::uint64_t published_words(const std::uint64_t* words, std::uint64_t capacity) {
+    std::uint64_t n = 0;
+    while (n < capacity) {
+      const std::uint64_t word = __atomic_load_n(words + n, __ATOMIC_ACQUIRE);
+      if (word == 0) break;
+      std::uint64_t record = 1;
+      if (wire::word_kind(word) == wire::Kind::kWide) {
+        record = std::max(1u, wire::wide_words(word));
+      }
+      n += std::min(record, capacity - n);
+    }
+    return n;
+  }
+
+  // The program may be writing here. What is taken is copied, so that the words stay what they were
+  // when the trace was opened, and taken again when the extent went to its next life meanwhile.
+  void take_staging(const wire::BlockHeader& first_look, std::uint64_t capacity) {
+    wire::BlockHeader header = first_look;
+    const auto* mapped = reinterpret_cast<const wire::BlockHeader*>(file_.data() + at_);
+    const std::uint64_t* words = words_at(at_ + sizeof header);
+    for (int attempt = 0;; ++attempt) {
+      const bool active = header.staging_state == wire::StagingState::kActive;
+      const std::uint64_t n = active ? published_words(words, capacity) : 0;
+      std::unique_ptr<std::uint64_t[]> copy;
+      if (n != 0 && copied_bytes_ + n * 8 <= kMaxStagedCopies) {
+        copy = std::make_unique<std::uint64_t[]>(n);
+        for (std::uint64_t i = 0; i < n; ++i) copy[i] = detail::load_word(words + i);
+      }
+      wire::BlockHeader second_look = header;
+      // Pairs with the tracer's release store of the state.
+      second_look.staging_state = static_cast<wire::StagingState>(__atomic_load_n(
+          reinterpret_cast<const std::uint32_t*>(&mapped->staging_state), __ATOMIC_ACQUIRE));
+      second_look.sequence = detail::load_word(&mapped->sequence);
+      if ((second_look.staging_state == header.staging_state &&
+           second_look.sequence == header.sequence) ||
+          attempt == 8) {
+        if (copy) {
+          copied_bytes_ += n * 8;
+          words = copy.get();
+          scan_.staged_copies.push_back(std::move(copy));
+        }
+        add(header, n, words, true);
+        break;
+      }
+      std::memcpy(&header, mapped, sizeof header);
+    }
+    if (__builtin_add_overflow(scan_.dropped_events, header.dropped_events,
+                               &scan_.dropped_events)) {
+      scan_.dropped_events = ~std::uint64_t{0};
+    }
+  }
+
+  void take_metadata(std::uint64_t at, std::uint64_t bytes, bool cut) {
+    TraceMetadata& m = scan_.metadata;
+    std::uint64_t left = bytes;
+    while (left >= sizeof(wire::MetadataEntry)) {
+      wire::MetadataEntry entry;
+      std::memcpy(&entry, file_.data() + at, sizeof entry);
+      if (entry.key == wire::MetadataKey::kEnd) break;
+      at += sizeof entry;
+      left -= sizeof entry;
+      if (entry.bytes > left) {
+        if (!cut)
+          warn(at - sizeof entry, "bytes", "a metadata entry runs past the end of its block");
+        break;
+      }
+      const char* text = reinterpret_cast<const char*>(file_.data() + at);
+      metadata_bytes_ += entry.bytes;
+      if (metadata_bytes_ > kMaxMetadataBytes) {
+        warn(at - sizeof entry, "bytes",
+             "more metadata than any program has; the rest is left out");
+        metadata_bytes_ = kMaxMetadataBytes;
+        break;
+      }
+      switch (entry.key) {
+        case wire::MetadataKey::kExecutable:
+          m.executable.assign(text, entry.bytes);
+          break;
+        case wire::MetadataKey::kCommandLine:
+          take_arguments(at, text, entry.bytes);
+          break;
+        case wire::MetadataKey::kWorkingDirectory:
+          m.working_directory.assign(text, entry.bytes);
+          break;
+        case wire::MetadataKey::kPreload:
+          m.preload.assign(text, entry.bytes);
+          break;
+        case wire::MetadataKey::kAllocatorPath:
+          m.allocator_path.assign(text, entry.bytes);
+          break;
+        case wire::MetadataKey::kAllocatorBuildId:
+          m.allocator_build_id.assign(text, entry.bytes);
+          break;
+        case wire::MetadataKey::kTracerVersion:
+          m.tracer_version.assign(text, entry.bytes);
+          break;
+        case wire::MetadataKey::kOptions:
+          m.options.assign(text, entry.bytes);
+          break;
+        case wire::MetadataKey::kHostKernel:
+          m.host_kernel.assign(text, entry.bytes);
+          break;
+        default:
+          break;  // of a later version
+      }
+      const std::uint64_t step = std::min(align_up(entry.bytes, 8), left);
+      at += step;
+      left -= step;
+    }
+  }
+
+  void take_arguments(std::uint64_t at, const char* text, std::uint64_t bytes) {
+    auto& arguments = scan_.metadata.command_line;
+    arguments.clear();
+    std::uint64_t start = 0;
+    while (start < bytes) {
+      if (arguments.size() == kMaxArguments) {
+        warn(at, "command line", "more arguments than are kept; the rest is left out");
+        return;
+      }
+      const void* zero = std::memchr(text + start, 0, bytes - start);
+      const std::uint64_t end =
+          zero ? static_cast<std::uint64_t>(static_cast<const char*>(zero) - text) : bytes;
+      arguments.emplace_back(text + start, end - start);
+      start = end + 1;
+    }
+  }
+
+  // Fewer bytes are left than a block header has. Padding is zero.
+  void check_end() {
+    for (; at_ < file_.size(); ++at_) {
+      if (file_.data()[at_] != std::byte{0}) {
+        scan_.truncated = true;
+        return;
+      }
+    }
+  }
+
+  void read_rss() {
+    std::size_t total = 0;
+    for (const auto& [at, n] : rss_blocks_) total += n;
+    if (total > kMaxRssSamples) {
+      warn(rss_blocks_.front().first, "payload_bytes", "more RSS samples than are kept");
+      total = kMaxRssSamples;
+    }
+    scan_.rss.resize(total);
+    std::size_t done = 0;
+    for (const auto& [at, n] : rss_blocks_) {
+      const std::size_t take = std::min<std::size_t>(n, total - done);
+      if (take == 0) continue;
+      std::memcpy(scan_.rss.data() + done, file_.data() + at, take * sizeof(wire::RssSample));
+      done += take;
+    }
+    std::stable_sort(scan_.rss.begin(), scan_.rss.end(),
+                     [](const auto& a, const auto& b) { return a.ticks < b.ticks; });
+  }
+
+  // Blocks into streams. A staged tail comes before a block of the same number: such a block is the
+  // copy that was on its way to the file, and may be half written.
+  void resolve() {
+    std::sort(found_.begin(), found_.end(), [](const Found& a, const Found& b) {
+      if (a.stream != b.stream) return a.stream < b.stream;
+      if (a.ref.sequence != b.ref.sequence) return a.ref.sequence < b.ref.sequence;
+      if (a.staged != b.staged) return a.staged;
+      return a.ref.offset < b.ref.offset;
+    });
+    // What has been placed is let go at once: a hostile file may consist of tiny blocks.
+    while (!found_.empty()) {
+      const std::uint32_t stream = found_.front().stream;
+      const auto of_stream = std::find_if(found_.begin(), found_.end(),
+                                          [&](const Found& f) { return f.stream != stream; });
+      std::vector<BlockRef> blocks;
+      blocks.reserve(static_cast<std::size_t>(of_stream - found_.begin()));
+      bool last_staged = false;
+      for (; !found_.empty() && found_.front().stream == stream; found_.pop_front()) {
+        const Found& f = found_.front();
+        const std::uint64_t due = blocks.empty() ? 0 : blocks.back().sequence + 1;
+        if (!blocks.empty() && f.ref.sequence == blocks.back().sequence) {
+          if (f.staged || !last_staged) {
+            warn(f.ref.offset, "sequence",
+                 fmt::format("block {} of stream {} occurs twice; this one is ignored",
+                             f.ref.sequence, stream));
+          }
+          continue;
+        }
+        if (f.ref.sequence != due) {
+          if (f.staged) scan_.tail_without_body = true;
+          warn(f.ref.offset, "sequence",
+               fmt::format("stream {} continues with block {} where block {} is due", stream,
+                           f.ref.sequence, due));
+        }
+        scan_.event_words += f.ref.words;
+        last_staged = f.staged;
+        blocks.push_back(f.ref);
+      }
+      blocks.shrink_to_fit();
+      scan_.streams.push_back(std::move(blocks));
+    }
+  }
+
+  const MappedFile& file_;
+  std::uint64_t at_;
+  bool in_junk_ = false;
+  std::deque<Found> found_;  // grows without holding its contents twice
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> rss_blocks_;  // payload offset, samples
+  std::uint64_t copied_bytes_ = 0;
+  std::uint64_t metadata_bytes_ = 0;
+  std::uint64_t unreported_ = 0;
+  TraceScan scan_;
+};
+
+}  // namespace
+
+TraceScan scan_trace(const MappedFile& file, const wire::TraceHeader& header) {
+  return Scanner(file, header.header_bytes).run();
+}
+
+}  // namespace alloctape::formats

@@ -1,0 +1,19 @@
+# Traces: writer, reader, decoder, heap walk; the document's example and the golden file.
+set(formats_trace_tests
+  formats_trace_roundtrip_test.cc
+  formats_trace_file_test.cc
+  formats_live_table_test.cc
+  formats_heap_walk_test.cc
+  formats_trace_document_test.cc
+  formats_trace_golden_test.cc)
+foreach(source IN LISTS formats_trace_tests)
+  if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${source})
+    list(APPEND formats_trace_sources ${CMAKE_CURRENT_SOURCE_DIR}/${source})
+  endif()
+endforeach()
+add_executable(formats_trace_test ${formats_trace_sources})
+target_link_libraries(formats_trace_test PRIVATE alloctape_formats GTest::gtest_main)
+target_compile_definitions(formats_trace_test PRIVATE
+  ALLOCTAPE_TRACE_DOCUMENT="${CMAKE_SOURCE_DIR}/docs/formats/trace.md"
+  ALLOCTAPE_GOLDEN_DIRECTORY="${CMAKE_SOURCE_DIR}/tests/golden")
+gtest_discover_tests(formats_trace_test TEST_PREFIX "formats_trace." PROPERTIES TIMEOUT 120)
