@@ -1,0 +1,126 @@
+#include <string.h>
+#include <unistd.h>
+
+#include "formats/wire/session.h"
+#include "tracer/preload/image.h"
+#include "tracer/preload/syscalls.h"
+#include "tracer/preload/text.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+
+#include "tracer/preload/forbidden.h"
+
+namespace alloctape::tracer {
+
+Config g_config;
+
+const char* environment(const char* name) {
+  const size_t n = strlen(name);
+  for (char** e = environ; e && *e; ++e)
+    if (strncmp(*e, name, n) == 0 && (*e)[n] == '=') return *e + n + 1;
+  return nullptr;
+}
+
+namespace {
+
+bool has_option(const char* list, const char* name) {
+  const size_t n = strlen(name);
+  while (list && *list) {
+    const size_t k = strcspn(list, ",");
+    if (k == n && memcmp(list, name, n) == 0) return true;
+    list += k + (list[k] != 0);
+  }
+  return false;
+}
+
+const char* error_name(long error) {
+  switch (error < 0 ? -error : error) {
+    case 0: return "";
+    case ENOSPC: return "no space left on device";
+    case EDQUOT: return "disk quota exceeded";
+    case EFBIG: return "file size limit reached (ulimit -f)";
+    case ENOMEM: return "out of memory or address space (ulimit -v)";
+    case EACCES: return "permission denied";
+    case EPERM: return "operation not permitted";
+    case ENOENT: return "no such file or directory";
+    case EROFS: return "read-only file system";
+    case EBADF: return "descriptor closed";
+    case EIO: return "input/output error";
+    case EMFILE: return "too many open files";
+    case ENAMETOOLONG: return "file name too long";
+    case EEXIST: return "all file names are taken";
+    default: return "system error";
+  }
+}
+
+}  // namespace
+
+void read_config() {
+  if (g_config.ready) return;
+  g_config.ready = true;
+  const char* output = environment(wire::kEnvOutput);
+  if (!output || !*output) output = wire::kDefaultOutput;
+  Text path(g_config.output, sizeof g_config.output);
+  if (output[0] != '/') {
+    char cwd[2048];
+    // A '%' in the directory's own name is no directive.
+    if (sys::getcwd(cwd, sizeof cwd) > 0) {
+      for (const char* p = cwd; *p; ++p) path.add(*p == '%' ? "%%" : p, *p == '%' ? 2 : 1);
+      path.add("/");
+    }
+  }
+  path.add(output);
+  if (const char* session = environment(wire::kEnvSession))
+    Text(g_config.session, sizeof g_config.session).add(session);
+  const char* options = environment(wire::kEnvOptions);
+  g_config.strict = has_option(options, "strict");
+  g_config.dense = has_option(options, "dense") || g_config.strict;
+  g_config.follow = !has_option(options, "nofollow");
+  Text(g_config.options, sizeof g_config.options)
+      .add(g_config.strict ? "order=strict" : "order=plain")
+      .add(g_config.dense ? " stamps=dense" : " stamps=sparse")
+      .add(g_config.follow ? " follow=yes" : " follow=no");
+}
+
+void leave_environment() {
+  Dl_info self;
+  if (!dladdr(reinterpret_cast<void*>(&leave_environment), &self)) return;
+  const char* own = strrchr(self.dli_fname, '/');
+  own = own ? own + 1 : self.dli_fname;
+  const size_t own_bytes = strlen(own);
+  char* list = const_cast<char*>(environment("LD_PRELOAD"));
+  if (!list) return;
+  // In place: what stays is never longer than what was there.
+  char* out = list;
+  for (const char* p = list; *p;) {
+    const size_t n = strcspn(p, ": ");
+    const size_t step = n + (p[n] != 0);
+    const bool is_own = n >= own_bytes && memcmp(p + n - own_bytes, own, own_bytes) == 0;
+    if (!is_own) {
+      memmove(out, p, step);
+      out += step;
+    }
+    p += step;
+  }
+  if (out > list && (out[-1] == ':' || out[-1] == ' ')) --out;
+  *out = 0;
+}
+
+void complain(const char* what, long error) {
+  char line[512], exe[256];
+  const long n = sys::readlink("/proc/self/exe", exe, sizeof exe - 1);
+  exe[n > 0 ? n : 0] = 0;
+  const char* slash = strrchr(exe, '/');
+  Text text(line, sizeof line);
+  text.add("alloctape: ").add(n > 0 ? (slash ? slash + 1 : exe) : "program").add(" (pid ");
+  text.add(static_cast<uint64_t>(sys::getpid())).add("): ").add(what);
+  if (error) {
+    text.add(": ").add(error_name(error)).add(" (errno ");
+    text.add(static_cast<uint64_t>(error < 0 ? -error : error)).add(")");
+  }
+  text.add("\n");
+  sys::write(2, text.c_str(), text.size());
+}
+
+}  // namespace alloctape::tracer

@@ -1,0 +1,41 @@
+// The functions that were there before us: what RTLD_NEXT finds.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "formats/wire/opcodes.h"
+#include "tracer/preload/law.h"
+
+namespace alloctape::tracer {
+
+struct RealFunctions {
+  void* (*malloc_)(size_t);
+  void* (*calloc_)(size_t, size_t);
+  void* (*realloc_)(void*, size_t);
+  void (*free_)(void*);
+  size_t (*usable_size_)(void*);
+  // The rest, by opcode; found at the first call of each. find() fills them.
+  void* by_op[wire::kApiOpLimit];
+};
+extern RealFunctions g_real;
+
+// Whether g_real's named members may be called. False only while this thread is itself inside the
+// dynamic linker's search for them: then the bootstrap arena serves.
+bool real_functions_ready();
+
+// The real function behind an opcode; nullptr where nobody provides it. C++ operators are also looked
+// for in a C++ runtime that was loaded outside the global scope. Preserves errno.
+void* find_real(wire::Op op);
+template <typename F>
+ALLOCTAPE_INLINE F real(wire::Op op) {
+  void* f = __atomic_load_n(&g_real.by_op[static_cast<int>(op)], __ATOMIC_RELAXED);
+  if (ALLOCTAPE_UNLIKELY(!f)) f = find_real(op);
+  return reinterpret_cast<F>(f);
+}
+
+// What interposing can learn of glibc's malloc: nullptr / false under any other allocator.
+extern bool g_glibc_chunks;         // the word before a block is a glibc chunk header
+extern void* const* g_program_break;  // libc's record of the program break, or a constant
+
+}  // namespace alloctape::tracer
