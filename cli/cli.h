@@ -12,11 +12,12 @@ inline constexpr int kExitOk = 0, kExitFailure = 1, kExitUsage = 2;
 
 struct Command {
   std::string_view name;
-  std::string_view summary;  // one line for `alloctape --help`
+  std::string_view summary;                          // one line for `alloctape --help`
   int (*run)(const std::vector<std::string>& args);  // args without the subcommand's name
 };
 
-// Thrown by commands, caught once in main: "alloctape: error: WHAT" and the remedy on a line of its own.
+// Thrown by commands, caught once in main: "alloctape: error: WHAT" and the remedy on a line of its
+// own.
 struct UserError {
   std::string what;
   std::string remedy;  // what to do about it; may be empty

@@ -1,5 +1,5 @@
-// Where the driver finds its parts: beside itself in a build tree, or under the prefix it was installed
-// to. Throws UserError when a part is missing.
+// Where the driver finds its parts: beside itself in a build tree, or under the prefix it was
+// installed to. Throws UserError when a part is missing.
 #pragma once
 
 #include <string>

@@ -15,7 +15,10 @@ class Table {
   std::string str() const;                   // ends with a newline
 
  private:
-  struct Column { std::string header; Align align; };
+  struct Column {
+    std::string header;
+    Align align;
+  };
   std::vector<Column> columns_;
   std::vector<std::vector<std::string>> rows_;  // an empty row is a rule
 };
