@@ -56,7 +56,7 @@ void thin_out(std::vector<wire::RssSample>& samples) {
   samples.resize(kept);
 }
 
-bool write_fully(int fd, const std::vector<char>& data, std::uint64_t offset) {
+bool write_fully(int fd, const std::string& data, std::uint64_t offset) {
   std::size_t done = 0;
   while (done < data.size()) {
     const ssize_t n =
@@ -195,16 +195,16 @@ void ImageMonitor::append_samples(Follow& follow) {
     if (fd >= 0) close(fd);
     return;
   }
+  const auto* samples = reinterpret_cast<const char*>(follow.samples.data());
   const std::size_t sample_bytes = follow.samples.size() * sizeof(wire::RssSample);
-  const std::size_t used = sizeof(wire::BlockHeader) + sample_bytes;
-  std::vector<char> data((used + wire::kBlockAlign - 1) / wire::kBlockAlign * wire::kBlockAlign);
   wire::BlockHeader block{};
   block.magic = wire::kBlockMagic;
   block.type = wire::BlockType::kRss;
   block.payload_bytes = sample_bytes;
   block.first_stamp = follow.samples.front().ticks >> header.clock_shift;
-  std::memcpy(data.data(), &block, sizeof block);
-  std::memcpy(data.data() + sizeof block, follow.samples.data(), sample_bytes);
+  std::string data(reinterpret_cast<const char*>(&block), sizeof block);
+  data.append(samples, sample_bytes);
+  data.resize((data.size() + wire::kBlockAlign - 1) / wire::kBlockAlign * wire::kBlockAlign);
   // An image that lives on claims space too, hence the same atomic add (relaxed: it orders nothing,
   // each claimed range has one owner). A failed write leaves a hole of zeros, which readers step
   // over.

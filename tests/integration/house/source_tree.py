@@ -3,7 +3,6 @@ import os
 import subprocess
 
 
-
 def files(root):
     """Yields paths relative to the root."""
     # The tree may belong to somebody else: reading its list of files is harmless.
