@@ -77,13 +77,15 @@ ImageMonitor::~ImageMonitor() {
   }
 }
 
-void ImageMonitor::poll() {
+void ImageMonitor::poll() { poll_images(false); }
+
+void ImageMonitor::poll_images(bool all) {
   const std::uint64_t now = TickRate::now_monotonic_ns();
   for (const auto& registration : session_.take_new()) take_in(registration, now);
   for (auto at = follows_.begin(); at != follows_.end();) {
     Follow& follow = at->second;
     ImageEnd how = ImageEnd::kRunning;
-    if (now >= follow.next_ns) {
+    if (all || now >= follow.next_ns) {
       if (!still_the_program(follow, now)) {
         how = ImageEnd::kExeced;
       } else if (!sample(follow, now)) {
@@ -218,7 +220,7 @@ void ImageMonitor::append_samples(Follow& follow) {
 }
 
 void ImageMonitor::finish(std::uint64_t ticks_per_second) {
-  poll();
+  poll_images(true);
   for (auto& [pid, follow] : follows_) end(follow, ImageEnd::kRunning);
   follows_.clear();
   for (const Image& image : images_) {

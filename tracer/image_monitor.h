@@ -70,6 +70,7 @@ class ImageMonitor {
     std::vector<wire::RssSample> samples;
   };
 
+  void poll_images(bool all);  // all: also those whose sample is not due yet
   void take_in(const RecordSession::Registration& registration, std::uint64_t now_ns);
   // False when the image is no more.
   bool sample(Follow& follow, std::uint64_t now_ns);

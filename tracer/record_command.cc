@@ -200,6 +200,10 @@ class LiveLine {
   double rate_ = 0;
 };
 
+void warn(const std::string& text) {
+  std::fputs(fmt::format("alloctape: warning: {}\n", text).c_str(), stderr);
+}
+
 void warn_untraced(const ElfProbe& probe) {
   std::string text = "no process image was traced";
   if (!probe.reason.empty()) {
@@ -210,7 +214,7 @@ void warn_untraced(const ElfProbe& probe) {
         "trace "
         "(look for messages of the tracer above)";
   }
-  cli::warn(text);
+  warn(text);
 }
 
 void warn_stragglers(const ImageMonitor& monitor) {
@@ -221,7 +225,7 @@ void warn_stragglers(const ImageMonitor& monitor) {
     if (++count <= 8) pids += fmt::format(" {}", image.pid);
   }
   if (count == 0) return;
-  cli::warn(fmt::format(
+  warn(fmt::format(
       "{} traced process{} still running, pid{}{}: the traces go on without record, which "
       "leaves now (--wait-all waits)",
       count, count == 1 ? " is" : "es are", pids, count > 8 ? " ..." : ""));
@@ -242,7 +246,7 @@ int run_record(const std::vector<std::string>& args) {
   if (const auto name = plain_name(settings.output_pattern)) replace_older_recording(*name);
   const ElfProbe probe = probe_program(settings.program.front());
   if (!probe.reason.empty()) {
-    cli::warn(fmt::format("{} cannot be traced: {}", probe.path, probe.reason));
+    warn(fmt::format("{} cannot be traced: {}", probe.path, probe.reason));
   }
 
   RecordSession session;
@@ -280,10 +284,10 @@ int run_record(const std::vector<std::string>& args) {
   } else {
     std::fputs(warnings_text(summary).c_str(), stderr);
   }
-  for (const auto& warning : monitor.warnings()) cli::warn(warning);
+  for (const auto& warning : monitor.warnings()) warn(warning);
   warn_stragglers(monitor);
   if (session.unregistered() > 0) {
-    cli::warn(
+    warn(
         fmt::format("{} more process images were traced than record can follow: their traces have "
                     "no memory samples",
                     session.unregistered()));
@@ -291,7 +295,7 @@ int run_record(const std::vector<std::string>& args) {
   if (!settings.json_path.empty()) {
     std::ofstream json(settings.json_path);
     json << to_json(summary);
-    if (!json.flush()) cli::warn(fmt::format("cannot write {}", settings.json_path));
+    if (!json.flush()) warn(fmt::format("cannot write {}", settings.json_path));
   }
   return summary.exit_status;
 }

@@ -18,6 +18,8 @@ namespace {
 // Decoding is fast, but nobody wants to wait long for a table: beyond this, events are estimated.
 constexpr std::uint64_t kMaxWordsCounted = 200'000'000;
 constexpr std::size_t kMaxRows = 24;
+// Below this the header and the buffers outweigh the events, and their ratio says nothing.
+constexpr std::uint64_t kMinEventsForRatio = 10'000;
 
 std::string signal_name(int signal) {
   const char* name = sigabbrev_np(signal);
@@ -61,7 +63,7 @@ std::string short_path(const std::string& path) {
 }
 
 std::string per_event(const ImageSummary& image) {
-  if (image.events == 0) return "-";
+  if (image.events < kMinEventsForRatio) return "-";
   return fmt::format("{:.2f}",
                      static_cast<double>(image.trace_bytes) / static_cast<double>(image.events));
 }
