@@ -35,6 +35,30 @@ class RecordTest(unittest.TestCase):
         process.out, process.err = process.communicate(timeout=60)
         return process
 
+    def on_terminal(self, *arguments, wait_for=None, then_type=b""):
+        """Runs record on a terminal of its own; returns its status and what the terminal showed."""
+        try:
+            pid, terminal = pty.fork()
+        except OSError as error:
+            self.skipTest(f"no terminal to be had here: {error}")
+        if pid == 0:
+            os.chdir(self.folder)
+            os.environ["TERM"] = "xterm"
+            os.execv(ALLOCTAPE, [ALLOCTAPE, "record", *arguments])
+        seen = b""
+        try:
+            while chunk := os.read(terminal, 4096):
+                seen += chunk
+                if wait_for and wait_for in seen:
+                    wait_for = None
+                    time.sleep(0.05)  # for the shell to start its sleep
+                    os.write(terminal, then_type)
+        except OSError:
+            pass  # how Linux tells that the other side has gone
+        os.close(terminal)
+        _, status = os.waitpid(pid, 0)
+        return os.waitstatus_to_exitcode(status), seen
+
     def traces(self):
         return sorted(name for name in os.listdir(self.folder) if ".atrace" in name)
 
@@ -83,24 +107,10 @@ class RecordTest(unittest.TestCase):
             self.assertEqual((out, process.returncode), (f"got {name}\n", 9))
 
     def test_an_interrupt_from_the_terminal_is_the_programs_affair(self):
-        pid, terminal = pty.fork()
-        if pid == 0:
-            os.chdir(self.folder)
-            os.environ["TERM"] = "xterm"
-            os.execv(ALLOCTAPE, [ALLOCTAPE, "record", "--", SH, "-c",
-                                 "trap 'echo once' INT; echo ready; sleep 0.3; sleep 0.3; exit 6"])
-        seen = b""
-        while b"ready" not in seen:
-            seen += os.read(terminal, 4096)
-        time.sleep(0.05)
-        os.write(terminal, b"\x03")
-        try:
-            while chunk := os.read(terminal, 4096):
-                seen += chunk
-        except OSError:
-            pass  # how Linux tells that the other side has gone
-        _, status = os.waitpid(pid, 0)
-        self.assertEqual(os.waitstatus_to_exitcode(status), 6, seen)
+        status, seen = self.on_terminal(
+            "--", SH, "-c", "trap 'echo once' INT; echo ready; sleep 0.3; sleep 0.3; exit 6",
+            wait_for=b"ready", then_type=b"\x03")
+        self.assertEqual(status, 6, seen)
         self.assertEqual(seen.count(b"once"), 1, "the terminal sends it to the program; record must not")
 
     def test_ignored_signals_stay_ignored_and_others_do_not(self):
@@ -214,18 +224,7 @@ class RecordTest(unittest.TestCase):
         self.assertEqual([n for n in os.listdir(self.folder) if "session" in n], [])
 
     def test_the_live_line_on_a_terminal(self):
-        pid, terminal = pty.fork()
-        if pid == 0:
-            os.chdir(self.folder)
-            os.environ["TERM"] = "xterm"
-            os.execv(ALLOCTAPE, [ALLOCTAPE, "record", "--", "sleep", "0.7"])
-        seen = b""
-        try:
-            while chunk := os.read(terminal, 4096):
-                seen += chunk
-        except OSError:
-            pass
-        os.waitpid(pid, 0)
+        _, seen = self.on_terminal("--", "sleep", "0.7")
         self.assertIn(b"recording: ", seen)
         self.assertIn(b"RSS", seen)
         self.assertIn(b"ended with status 0", seen)
