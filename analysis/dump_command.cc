@@ -104,7 +104,8 @@ void dump_trace(const std::string& path, DumpFormat format, const Filter& filter
 // Which thread runs at a word of a lane. Threads of one lane run one after another.
 class LaneThreads {
  public:
-  LaneThreads(const formats::WorkloadFile& file, std::uint32_t lane) {
+  LaneThreads(const formats::WorkloadFile& file, std::uint32_t lane, const Filter& filter) {
+    if (filter.threads.empty()) return;
     for (const wire::ThreadEntry& thread : file.threads()) {
       if (thread.lane == lane) threads_.push_back(thread);
     }
@@ -137,7 +138,7 @@ void dump_workload(const std::string& path, DumpFormat format, const Filter& fil
     const bool prologue = lane == lanes - 1;
     if (prologue && (!filter.threads.empty() || filter.from_ns > 0)) continue;
     LaneCursor cursor(file, lane);
-    LaneThreads threads(file, lane);
+    LaneThreads threads(file, lane, filter);
     LaneOp op;
     std::uint64_t now_ns = 0;
     while (printed < filter.limit && cursor.next(op)) {

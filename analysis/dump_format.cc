@@ -41,16 +41,20 @@ std::string join(const PathName (&names)[N], unsigned bits, const char* before, 
   return out;
 }
 
+// Columns without a value at the end of a line leave no spaces there.
+void write_line(cli::Output& out, std::string line) {
+  line.resize(line.find_last_not_of(' ') + 1);
+  line += '\n';
+  out.write(line);
+}
+
 const char* name_of(wire::Op op) {
   const char* name = wire::traits(op).name;
   return name != nullptr ? name : "unknown";
 }
 
 // Sizes belong to what asks for memory, and to releases that were told one.
-bool shows_size(const Event& e) {
-  const wire::OpTraits& traits = wire::traits(e.op);
-  return traits.takes_size;
-}
+bool shows_size(const Event& e) { return wire::traits(e.op).takes_size; }
 bool shows_pointer(const Event& e) { return wire::op_class(e.op) != wire::OpClass::kMeta; }
 bool is_resize(wire::Op op) { return wire::op_class(op) == wire::OpClass::kResize; }
 
@@ -99,8 +103,9 @@ void EventPrinter::print_text(const Event& e) {
   if (e.op == wire::Op::kThreadStart) more += fmt::format(" tid {}", e.value);
   const std::string path = join(kPathNames, e.path, "", ",", "");
   if (!path.empty()) more += " [" + path + "]";
-  out_.print("{:>15}  {:>6}  {:<24} {:>18} {:>12} {}\n", file_.to_ns(e.stamp),
-             static_cast<std::uint32_t>(e.thread), name_of(e.op), pointer, size, more);
+  write_line(out_,
+             fmt::format("{:>15}  {:>6}  {:<24} {:>18} {:>12} {}", file_.to_ns(e.stamp),
+                         static_cast<std::uint32_t>(e.thread), name_of(e.op), pointer, size, more));
 }
 
 void EventPrinter::print_csv(const Event& e) {
@@ -189,8 +194,8 @@ void OpPrinter::print_text(std::optional<std::uint32_t> lane, const LaneOp& op) 
   const std::string flags = join(kFlagNames, view.flags, "", ",", "");
   if (!flags.empty()) more += " [" + flags + "]";
   if (view.publish) more += " publish";
-  out_.print("{:>8}  {:>12}  {:<24} {:>12} {:>12} {}\n", lane_name, op.position, name_of(view.op),
-             slot, size, more);
+  write_line(out_, fmt::format("{:>8}  {:>12}  {:<24} {:>12} {:>12} {}", lane_name, op.position,
+                               name_of(view.op), slot, size, more));
 }
 
 void OpPrinter::print_csv(std::optional<std::uint32_t> lane, const LaneOp& op) {

@@ -198,21 +198,23 @@ void print_threads(cli::Output& out, const Statistics& s) {
   }
 }
 
+std::string blocks_text(std::uint64_t blocks) {
+  return cli::count(blocks) + (blocks == 1 ? " block" : " blocks");
+}
 std::string bytes_and_blocks(std::uint64_t bytes, std::uint64_t blocks) {
-  return fmt::format("{} in {} block{}", cli::bytes(bytes), cli::count(blocks),
-                     blocks == 1 ? "" : "s");
+  return cli::bytes(bytes) + " in " + blocks_text(blocks);
 }
 
 void add_trace_rows(Table& table, const Statistics& s) {
   table.row({"Never freed", bytes_and_blocks(s.live.bytes, s.live.blocks)});
   table.row(
-      {"Freed", fmt::format("{} blocks, {} temporary ({})", cli::count(s.frees),
+      {"Freed", fmt::format("{}, {} temporary ({})", blocks_text(s.frees),
                             cli::count(s.temporary_blocks), share(s.temporary_blocks, s.frees))});
   table.row({"Freed by another thread", fmt::format("{} ({})", cli::count(s.cross_thread_frees),
                                                     share(s.cross_thread_frees, s.frees))});
   const std::uint64_t resizes = s.resizes_in_place + s.resizes_moved;
   if (resizes > 0) {
-    table.row({"Resized", fmt::format("{} blocks, {} moved ({}, {})", cli::count(resizes),
+    table.row({"Resized", fmt::format("{}, {} moved ({}, {})", blocks_text(resizes),
                                       cli::count(s.resizes_moved), share(s.resizes_moved, resizes),
                                       cli::bytes(s.resizes_moved_bytes))});
   }
@@ -289,9 +291,9 @@ void print_text(cli::Output& out, const Statistics& s) {
   table.column("", Table::Align::kLeft);
   table.column("", Table::Align::kLeft);
   // Two maxima, which need not fall together.
-  table.row({"Live, peak", fmt::format("{}{}, {} blocks", cli::bytes(s.live.peak_bytes),
+  table.row({"Live, peak", fmt::format("{}{}, {}", cli::bytes(s.live.peak_bytes),
                                        is_trace(s) ? " at " + duration(s.peak_ns) : std::string(),
-                                       cli::count(s.live.peak_blocks))});
+                                       blocks_text(s.live.peak_blocks))});
   table.row({"Live, at the end", bytes_and_blocks(s.live.bytes, s.live.blocks)});
   const double mean =
       s.requests == 0 ? 0

@@ -101,6 +101,7 @@ DecodedCounts count_events(const formats::TraceFile& file,
 }
 
 std::string utc_time(std::uint64_t realtime_ns) {
+  if (realtime_ns == 0) return "-";
   const auto seconds = static_cast<std::time_t>(realtime_ns / 1'000'000'000);
   std::tm parts{};
   if (gmtime_r(&seconds, &parts) == nullptr) return "-";
