@@ -14,6 +14,6 @@ endforeach()
 add_executable(formats_trace_test ${formats_trace_sources})
 target_link_libraries(formats_trace_test PRIVATE alloctape_formats GTest::gtest_main)
 target_compile_definitions(formats_trace_test PRIVATE
-  ALLOCTAPE_TRACE_DOCUMENT="${CMAKE_SOURCE_DIR}/docs/formats/trace.md"
-  ALLOCTAPE_GOLDEN_DIRECTORY="${CMAKE_SOURCE_DIR}/tests/golden")
+  ALLOCTAPE_TRACE_DOCUMENT="${CMAKE_CURRENT_SOURCE_DIR}/../../docs/formats/trace.md"
+  ALLOCTAPE_GOLDEN_DIRECTORY="${CMAKE_CURRENT_SOURCE_DIR}/../golden")
 gtest_discover_tests(formats_trace_test TEST_PREFIX "formats_trace." PROPERTIES TIMEOUT 120)
