@@ -180,16 +180,16 @@ class LiveLine {
     last_ns_ = now;
     const auto live = monitor.live();
     const std::uint64_t events = live.bytes / sizeof(std::uint64_t);  // nearly all of it is events
+    rate_ =
+        static_cast<double>(events - rate_events_) / (static_cast<double>(now - rate_ns_) / 1e9);
     if (now - rate_ns_ >= kRateNs) {
-      rate_ =
-          static_cast<double>(events - rate_events_) / (static_cast<double>(now - rate_ns_) / 1e9);
       rate_ns_ = now;
       rate_events_ = events;
     }
-    progress_.note(fmt::format(
-        "recording: ~{} events, {}/s, {}, {} anonymous RSS, {} of {} images live",
-        cli::count(events), cli::count(static_cast<std::uint64_t>(rate_)), cli::bytes(live.bytes),
-        cli::bytes(live.anon_bytes), live.alive, monitor.images().size()));
+    progress_.note(fmt::format("~{} events, {}/s, {}, RSS {} anon, {} of {} images",
+                               cli::count(events), cli::count(static_cast<std::uint64_t>(rate_)),
+                               cli::bytes(live.bytes), cli::bytes(live.anon_bytes), live.alive,
+                               monitor.images().size()));
   }
   void clear() { progress_.finish(); }
 
