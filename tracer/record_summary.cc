@@ -117,12 +117,11 @@ std::string to_text(const RecordSummary& summary) {
   }
   table.column("trace", Align::kLeft);
 
-  std::uint64_t events = 0, bytes = 0, dropped = 0;
+  std::uint64_t events = 0, bytes = 0;
   bool exact = true;
   for (const auto& image : summary.images) {
     events += image.events;
     bytes += image.trace_bytes;
-    dropped += image.dropped_events;
     exact = exact && image.events_exact;
   }
   std::vector<std::size_t> shown(summary.images.size());

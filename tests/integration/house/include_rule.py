@@ -25,7 +25,7 @@ ALLOWED = {
 # The tools' folders reach the terminal through their command side alone: a subcommand, and the files
 # through which it reads its arguments and speaks. The engines behind them know of no terminal.
 COMMAND_SIDE = re.compile(r"(^commands\.h|_command\.cc|_render\.(h|cc)|_summary\.(h|cc)|_format\.(h|cc)"
-                          r"|_table\.(h|cc)|_options\.(h|cc)|_json\.(h|cc))$")
+                          r"|_table\.(h|cc)|_text\.(h|cc)|_options\.(h|cc)|_json\.(h|cc))$")
 COMMAND_SIDE_FILES = {
     "tracer/record_session.cc",   # opens what the recording stands on: reports to the user
     "tracer/traced_program.cc",   # starts the program: reports to the user
