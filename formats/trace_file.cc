@@ -139,10 +139,10 @@ const std::byte* TraceFile::data() const { return state_->file.data(); }
 
 std::uint64_t TraceFile::ticks_to_ns(std::uint64_t raw_ticks) const {
   if (raw_ticks <= state_->header.start_ticks) return 0;
-  const unsigned __int128 ns =
-      (static_cast<unsigned __int128>(raw_ticks - state_->header.start_ticks) *
-       state_->ns_per_tick_fixed) >>
-      32;
+  const unsigned __int128 fixed =
+      static_cast<unsigned __int128>(raw_ticks - state_->header.start_ticks) *
+      state_->ns_per_tick_fixed;
+  const unsigned __int128 ns = (fixed + (1u << 31)) >> 32;
   return ns > ~std::uint64_t{0} ? ~std::uint64_t{0} : static_cast<std::uint64_t>(ns);
 }
 
