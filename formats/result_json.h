@@ -1,0 +1,134 @@
+// Results of replays, as C++ and as JSON. Specification: docs/formats/result.md.
+//
+// Times in ns, sizes in bytes. What could not be measured is nullopt, and null in JSON: never 0.
+// Reading is strict about what is there (wrong types are errors) and lenient about what is not:
+// keys of a later minor version are ignored, missing optional ones stay nullopt.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "formats/result.h"
+
+namespace alloctape::formats {
+
+inline constexpr const char* kReplaySchema = "alloctape.replay/1";
+inline constexpr const char* kCompareSchema = "alloctape.compare/1";
+
+struct LatencySummary {
+  std::uint64_t count = 0;
+  double mean_ns = 0, p50_ns = 0, p90_ns = 0, p99_ns = 0, p999_ns = 0, p9999_ns = 0, max_ns = 0;
+};
+
+// Columns of equal length.
+struct MemoryCurve {
+  std::vector<std::uint64_t> ns;   // since the start of the run
+  std::vector<std::uint64_t> ops;  // API calls so far; empty in curves over time
+  std::vector<std::uint64_t> anon_bytes, vm_bytes;
+  std::vector<std::uint64_t> live_bytes;  // empty in curves over time
+};
+
+enum class RunStatus {
+  kOk,
+  kCrashed,  // a signal, or an exit before the workload's end
+  kHung,     // no op finished for the timeout
+  kFailed,   // never came to replay: could not be loaded, no memory for the harness, ...
+};
+const char* to_string(RunStatus status);
+
+struct RunFailure {
+  std::string message;  // one sentence with all of what follows
+  std::string phase;    // "start", "set-up", "prologue", "run"
+  std::optional<int> signal;
+  std::string signal_name;
+  std::optional<int> exit_code;
+  std::optional<std::uint64_t> lane;
+  std::optional<std::uint64_t> thread;  // index in the trace
+  std::optional<std::uint64_t>
+      op_index;    // of the op that ran, counted from 0 over the lane's API calls
+  std::string op;  // its API function
+  std::optional<std::uint64_t> address;  // the fault's
+};
+
+struct CandidateInfo {
+  std::string name;     // as the user wrote it, settings included: what results are told apart by
+  std::string library;  // path; empty for the C library's own
+  std::string version;
+  std::string build_id;
+  std::vector<std::pair<std::string, std::string>> environment;  // settings of this candidate
+};
+
+struct RunResult {
+  CandidateInfo candidate;
+  std::string workload;  // path as given
+  std::uint32_t round = 0;
+
+  RunStatus status = RunStatus::kOk;
+  std::optional<RunFailure> failure;
+  std::vector<std::string> notes;      // oddities that are no failure
+  std::string malloc_library;          // file that served malloc
+  std::vector<std::string> fallbacks;  // API functions that the candidate does not have
+
+  std::string timing, touch;                 // "all" | "none"; "none" | "page" | "full"
+  std::map<std::string, std::uint64_t> ops;  // by API function, as counted by the replayer
+  std::uint64_t total_ops = 0;
+  std::uint64_t lanes = 0, threads = 0;
+
+  std::optional<std::uint64_t> wall_ns, user_ns, system_ns;
+  std::optional<double> ticks_per_second;
+  std::optional<std::uint64_t> wall_ticks;
+  std::optional<std::uint64_t> minor_faults, major_faults;
+  std::optional<std::uint64_t> voluntary_switches, involuntary_switches;
+  std::uint64_t sync_waits = 0, sync_blocked = 0, sync_wait_ns = 0;
+
+  std::optional<std::uint64_t> baseline_rss_bytes, baseline_vm_bytes, prologue_rss_bytes;
+  std::optional<std::uint64_t> peak_rss_bytes, peak_rss_above_baseline_bytes;
+  std::optional<std::uint64_t> end_rss_bytes, end_huge_bytes;
+  std::optional<std::uint64_t> peak_vm_bytes, end_vm_bytes;
+  std::optional<std::uint64_t> peak_live_bytes, end_live_bytes;
+  std::uint64_t live_peak_error_bytes = 0;
+
+  std::map<std::string, LatencySummary> latency;  // by API function; net of timer_overhead_ns
+  std::optional<double> timer_overhead_ns;        // a pair of stamps
+  std::optional<double> harness_op_ns;            // an op of the loop on functions that do nothing
+  std::optional<double> sample_ns;
+
+  struct Fidelity {
+    std::uint64_t recorded_peak_live_bytes = 0;
+    std::optional<double> live_peak_ratio;  // replayed / recorded
+    bool faithful = false;                  // complete, ordered, and within 1% of the recorded peak
+    std::uint64_t order_violations = 0, failed_ops = 0, skipped_ops = 0, unexpected_successes = 0;
+    std::optional<double> harness_share;  // estimated share of the run's CPU time
+  } fidelity;
+
+  MemoryCurve by_progress, by_time;
+};
+
+// What the machine was when the runs were made.
+struct Environment {
+  std::string alloctape_version, cpu, kernel, clocksource, transparent_hugepages, governor, libc;
+  std::uint64_t cores = 0, memory_bytes = 0;
+};
+
+nlohmann::json to_json(const RunResult& run, bool with_schema = true);
+nlohmann::json to_json(const Environment& environment);
+Result<RunResult> run_result_from_json(const nlohmann::json& json);
+
+struct Comparison {
+  std::vector<RunResult> runs;  // in the order in which they were made
+  Environment environment;
+  std::uint64_t seed = 0;
+  std::uint32_t rounds = 0;
+  std::vector<std::string> candidates, workloads;  // in the order of the command line
+};
+nlohmann::json to_json(const Comparison& comparison);
+// Takes a replay result as well: a comparison of one run.
+Result<Comparison> comparison_from_json(const nlohmann::json& json);
+Result<Comparison> read_results(const std::string& path);
+
+}  // namespace alloctape::formats

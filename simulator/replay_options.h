@@ -1,0 +1,25 @@
+// The options that `replay` and `compare` have in common.
+#pragma once
+
+#include <boost/program_options.hpp>
+#include <string>
+
+#include "formats/workload_file.h"
+#include "simulator/replay_run.h"
+
+namespace alloctape::simulator {
+
+void add_run_options(boost::program_options::options_description& options);
+// Usage errors for values that make no sense.
+RunSettings run_settings(const boost::program_options::variables_map& values);
+
+// Opened and validated; throws UserError.
+formats::WorkloadFile open_workload(const std::string& path);
+
+// A candidate, or a UserError that says what is known.
+Candidate candidate_or_fail(const std::string& text);
+
+// Writes JSON to a file, or to standard output for "-".
+void write_json(const std::string& path, const std::string& text);
+
+}  // namespace alloctape::simulator

@@ -1,0 +1,144 @@
+#include "simulator/replay_render.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "cli/table.h"
+#include "cli/units.h"
+
+namespace alloctape::simulator {
+namespace {
+
+using formats::RunResult;
+using formats::RunStatus;
+
+std::string bytes_or_dash(const std::optional<std::uint64_t>& value) {
+  return value ? cli::bytes(*value) : "-";
+}
+std::string time_or_dash(const std::optional<std::uint64_t>& value) {
+  return value ? cli::duration_ns(static_cast<double>(*value)) : "-";
+}
+std::string count_or_dash(const std::optional<std::uint64_t>& value) {
+  return value ? cli::count(*value) : "-";
+}
+std::string cycles_or_dash(const RunResult& run, double ns) {
+  return run.ticks_per_second ? fmt::format("{:.0f}", ns * *run.ticks_per_second / 1e9) : "-";
+}
+
+void add(cli::Table& table, const char* what, const std::string& value,
+         const std::string& remark = {}) {
+  table.row({what, value, remark.empty() ? remark : cli::dim(remark)});
+}
+
+std::string memory_table(const RunResult& run) {
+  cli::Table t;
+  t.column("memory", cli::Table::Align::kLeft);
+  t.column("");
+  t.column("", cli::Table::Align::kLeft);
+  std::string over_ideal;
+  if (run.peak_rss_bytes && run.peak_live_bytes && *run.peak_live_bytes != 0)
+    over_ideal =
+        fmt::format("{} of the live peak", cli::ratio(static_cast<double>(*run.peak_rss_bytes) /
+                                                      static_cast<double>(*run.peak_live_bytes)));
+  add(t, "peak RSS", bytes_or_dash(run.peak_rss_bytes), over_ideal);
+  add(t, "RSS at the end", bytes_or_dash(run.end_rss_bytes),
+      run.end_live_bytes ? cli::bytes(*run.end_live_bytes) + " still live" : "");
+  add(t, "RSS before the run", bytes_or_dash(run.baseline_rss_bytes), "part of the figures above");
+  add(t, "peak VmSize", bytes_or_dash(run.peak_vm_bytes),
+      run.baseline_vm_bytes ? cli::bytes(*run.baseline_vm_bytes) + " before the run" : "");
+  std::string recorded = cli::bytes(run.fidelity.recorded_peak_live_bytes) + " recorded";
+  if (run.fidelity.live_peak_ratio && *run.fidelity.live_peak_ratio != 1)
+    recorded += fmt::format(", {:+.2f}%", (*run.fidelity.live_peak_ratio - 1) * 100);
+  add(t, "live peak (ideal RSS)", bytes_or_dash(run.peak_live_bytes), recorded);
+  return t.str();
+}
+
+std::string time_table(const RunResult& run) {
+  cli::Table t;
+  t.column("time", cli::Table::Align::kLeft);
+  t.column("");
+  t.column("", cli::Table::Align::kLeft);
+  std::string rate;
+  if (run.wall_ns && *run.wall_ns != 0)
+    rate =
+        fmt::format("{} calls, {:.1f} million/s", cli::count(run.total_ops),
+                    static_cast<double>(run.total_ops) * 1e3 / static_cast<double>(*run.wall_ns));
+  add(t, "wall", time_or_dash(run.wall_ns), rate);
+  add(t, "user / system", time_or_dash(run.user_ns) + " / " + time_or_dash(run.system_ns));
+  add(t, "cycles (TSC)", count_or_dash(run.wall_ticks),
+      run.ticks_per_second ? fmt::format("{:.3f} GHz", *run.ticks_per_second / 1e9) : "");
+  add(t, "page faults", count_or_dash(run.minor_faults),
+      count_or_dash(run.major_faults) + " from disk");
+  add(t, "context switches", count_or_dash(run.voluntary_switches),
+      count_or_dash(run.involuntary_switches) + " involuntary");
+  if (run.lanes > 1)
+    add(t, "sync waits", cli::count(run.sync_waits),
+        fmt::format("{} slept, {} waited, {} threads in {} lanes", cli::count(run.sync_blocked),
+                    cli::duration_ns(static_cast<double>(run.sync_wait_ns)),
+                    cli::count(run.threads), cli::count(run.lanes)));
+  if (run.fidelity.harness_share)
+    add(t, "harness", cli::percent(*run.fidelity.harness_share),
+        fmt::format("of the CPU time: {:.1f} ns a call", run.harness_op_ns.value_or(0)));
+  return t.str();
+}
+
+std::string ops_table(const RunResult& run) {
+  std::vector<std::pair<std::string, std::uint64_t>> ops(run.ops.begin(), run.ops.end());
+  std::stable_sort(ops.begin(), ops.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
+  cli::Table t;
+  t.column("call", cli::Table::Align::kLeft);
+  t.column("count");
+  const bool timed = !run.latency.empty();
+  if (timed)
+    for (const char* header : {"mean", "p50", "p90", "p99", "p99.9", "max", "mean cycles"})
+      t.column(header);
+  for (const auto& [op, count] : ops) {
+    std::vector<std::string> row{op, cli::count(count)};
+    if (const auto it = run.latency.find(op); it != run.latency.end()) {
+      const formats::LatencySummary& l = it->second;
+      for (const double ns : {l.mean_ns, l.p50_ns, l.p90_ns, l.p99_ns, l.p999_ns, l.max_ns})
+        row.push_back(cli::duration_ns(ns));
+      row.push_back(cycles_or_dash(run, l.mean_ns));
+    }
+    t.row(std::move(row));
+  }
+  std::string text = t.str();
+  if (timed && run.timer_overhead_ns)
+    text += cli::dim(
+        fmt::format("latencies are net of the stamps' own {:.1f} ns\n", *run.timer_overhead_ns));
+  return text;
+}
+
+}  // namespace
+
+std::string render_run(const RunResult& run) {
+  std::string text = fmt::format(
+      "{} under {}{}\n", run.workload, cli::bold(run.candidate.name),
+      run.candidate.version.empty() ? "" : cli::dim(fmt::format(" ({})", run.candidate.version)));
+  if (run.status != RunStatus::kOk) {
+    text += cli::red(fmt::format("{}: {}", formats::to_string(run.status),
+                                 run.failure ? run.failure->message : "")) +
+            "\n";
+    if (run.status == RunStatus::kFailed) return text;
+  }
+  text += "\n" + memory_table(run) + "\n" + time_table(run) + "\n" + ops_table(run);
+  const RunResult::Fidelity& f = run.fidelity;
+  if (run.status == RunStatus::kOk && !f.faithful)
+    text += cli::red("not faithful to the recording: ") +
+            fmt::format("live peak {:.2f}% of the recorded, {} ops out of order, {} skipped\n",
+                        f.live_peak_ratio.value_or(0) * 100, cli::count(f.order_violations),
+                        cli::count(f.skipped_ops));
+  if (f.failed_ops != 0)
+    text += fmt::format("{} calls returned nothing where the recording has a block\n",
+                        cli::count(f.failed_ops));
+  for (const std::string& function : run.fallbacks)
+    if (run.ops.count(function))
+      text +=
+          fmt::format("this allocator has no {}: another of its functions stood in\n", function);
+  for (const std::string& note : run.notes) text += "note: " + note + "\n";
+  return text;
+}
+
+}  // namespace alloctape::simulator

@@ -1,0 +1,32 @@
+// One replay: a fresh process under a candidate, watched from outside, its results gathered
+// whatever becomes of it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "formats/result_json.h"
+#include "formats/workload_file.h"
+#include "simulator/candidate.h"
+#include "simulator/replay_shared.h"
+
+namespace alloctape::simulator {
+
+struct RunSettings {
+  std::string replayer;  // path of alloctape-replay
+  bool timed = true;
+  Touch touch = Touch::kPage;
+  std::uint64_t timeout_ns = 60'000'000'000;  // without any op finishing
+  std::vector<Setting> environment;           // for every candidate; its own settings win
+};
+
+// REQUIRES: the workload has been validated. `progress` is called some times a second with words
+// done and words in all; it may be empty. Never throws for what the replayer or the candidate does;
+// throws std::system_error when the driver itself cannot go on (no memory, no processes).
+formats::RunResult run_replay(const formats::WorkloadFile& workload, const Candidate& candidate,
+                              const RunSettings& settings,
+                              const std::function<void(std::uint64_t, std::uint64_t)>& progress);
+
+}  // namespace alloctape::simulator

@@ -1,0 +1,151 @@
+// The memory that the driver and one replayer process share: options in, results out. It is a
+// memfd, so that what a run has measured outlives a crash or a kill of the replayer, and so that
+// none of it counts as anonymous memory of the process under measurement (RssShmem, not RssAnon).
+//
+// Both sides are built from the same tree; the layout is no file format. Atomics are lock-free and
+// address-free, which is what makes them usable across processes.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "formats/wire/opcodes.h"
+#include "simulator/latency_histogram.h"
+
+namespace alloctape::simulator {
+
+inline constexpr std::uint64_t kSharedMagic = 0x3159414c50455241;  // "AREPLAY1"
+inline constexpr int kSharedFd = 3, kWorkloadFd = 4;  // what the replayer is started with
+inline constexpr std::uint32_t kNoLane = 0xffffffffu;
+inline constexpr std::uint8_t kNoHistogram = 0xff;
+inline constexpr std::uint64_t kNobodyWaits = ~std::uint64_t{0};
+
+enum class Timing : std::uint32_t { kNone, kTsc, kClock };
+enum class Touch : std::uint32_t { kNone, kPage, kFull };
+
+enum class Phase : std::uint32_t {
+  kStarting,  // before the replayer has looked at anything
+  kSetUp,     // tables, calibration
+  kPrologue,
+  kRunning,
+  kComplete,  // results are whole; what happens from here on is the allocator's exit
+  kFailed,    // the replayer could not do its work; `message` says why
+};
+
+struct MemorySample {
+  std::uint64_t ns;   // CLOCK_MONOTONIC
+  std::uint64_t ops;  // API calls so far, over all lanes (a lane reports when it takes a sample)
+  std::uint64_t anon_bytes;
+  std::uint64_t vm_bytes;
+  std::uint64_t live_bytes;
+};
+
+// What others look at: alone on its cache line, so that a publishing lane and the lanes that spin
+// on it disturb nobody else. See replayer/sync.h for the protocol.
+struct alignas(64) LaneProgress {
+  std::atomic<std::uint64_t> position;       // word index passed, published
+  std::atomic<std::uint64_t> wanted;         // lowest position a sleeper waits for; kNobodyWaits
+  std::atomic<std::uint32_t> wake_sequence;  // the futex word
+};
+
+// What the lane's own thread writes.
+struct alignas(64) LaneShared {
+  LaneProgress progress;
+  // Position of the op that runs now. Relaxed: partner is the driver's look after the process died,
+  // or its stall detection, for which any recent value will do.
+  std::atomic<std::uint64_t> current;
+  std::atomic<std::uint32_t> running;  // 1 while a thread of this lane exists
+  std::uint32_t threads_started;
+  std::uint64_t failed_ops;        // the candidate returned NULL where the recording has a block
+  std::uint64_t skipped_ops;       // on blocks that the candidate failed to provide
+  std::uint64_t order_violations;  // slot found empty at a release, or occupied at an acquire
+  std::uint64_t unexpected_successes;  // recorded as failed, but the candidate served it
+  std::uint64_t sync_waits, sync_blocked, sync_wait_ns;
+  std::uint64_t ops_by_kind[wire::kApiOpLimit];
+};
+
+struct SharedHeader {
+  std::uint64_t magic;
+  std::uint64_t total_bytes;
+
+  // Written by the driver.
+  Timing timing;
+  Touch touch;
+  std::uint32_t lanes;  // without the prologue; LaneShared[lanes + 1], the last is the prologue
+  std::uint32_t histograms;                      // for each lane: LatencyHistogram[histograms]
+  std::uint8_t histogram_of[wire::kApiOpLimit];  // by opcode; kNoHistogram where it does not occur
+  std::uint32_t sample_capacity;
+  std::uint32_t cores;
+  std::uint64_t sample_words;  // a lane samples memory after so many words of its own
+  std::uint64_t lanes_at, histograms_at, samples_at;
+
+  // Written by the replayer.
+  std::atomic<Phase> phase;
+  std::atomic<std::uint32_t> crash_lane;  // the lane whose thread got the deadly signal
+  std::uint32_t crash_signal;
+  std::uint64_t crash_address;
+  char malloc_library[512];  // file that serves malloc
+  char message[256];
+  std::uint64_t fallbacks;  // bit per opcode: the candidate has no such function
+  // Anchors of the stamps' clock against CLOCK_MONOTONIC: before the set-up, after the run.
+  std::uint64_t anchor_ticks[2], anchor_ns[2];
+  std::uint64_t run_start_ns, run_end_ns;  // CLOCK_MONOTONIC
+  double timer_overhead_ticks;             // an empty pair of stamps
+  double harness_op_ns;                    // an op of the loop on functions that do nothing
+  double sample_ns;                        // a look at the memory
+  std::uint64_t baseline_anon_bytes, baseline_vm_bytes;  // right before the prologue
+  std::uint64_t start_anon_bytes;                        // right after it
+  std::uint64_t end_statm_anon_bytes, end_vm_bytes, end_anon_bytes, end_huge_bytes;
+  std::uint64_t user_ns, system_ns, minor_faults, major_faults;
+  std::uint64_t voluntary_switches, involuntary_switches;
+  std::uint64_t live_flush_bytes;  // a lane keeps up to this much to itself; 0: exact
+
+  alignas(64) std::atomic<std::int64_t> live_bytes;
+  std::atomic<std::int64_t> live_peak;
+  std::atomic<std::int64_t> next_live_sample;
+  std::atomic<std::uint64_t> ops_done;
+  std::atomic<std::uint32_t> samples;  // taken; beyond sample_capacity they are only counted
+};
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+static_assert(std::atomic<Phase>::is_always_lock_free);
+
+inline LaneShared* lanes_of(SharedHeader* h) {
+  return reinterpret_cast<LaneShared*>(reinterpret_cast<char*>(h) + h->lanes_at);
+}
+inline LatencyHistogram* histograms_of(SharedHeader* h, std::uint32_t lane) {
+  return reinterpret_cast<LatencyHistogram*>(reinterpret_cast<char*>(h) + h->histograms_at) +
+         static_cast<std::size_t>(lane) * h->histograms;
+}
+inline MemorySample* samples_of(SharedHeader* h) {
+  return reinterpret_cast<MemorySample*>(reinterpret_cast<char*>(h) + h->samples_at);
+}
+
+// Fills in sections and sizes; returns the bytes needed in all. REQUIRES: lanes, histograms and
+// sample_capacity are set.
+inline std::uint64_t lay_out(SharedHeader* h) {
+  auto up = [](std::uint64_t n) { return (n + 63) & ~std::uint64_t{63}; };
+  h->lanes_at = up(sizeof(SharedHeader));
+  h->samples_at = up(h->lanes_at + (h->lanes + std::uint64_t{1}) * sizeof(LaneShared));
+  h->histograms_at = up(h->samples_at + h->sample_capacity * sizeof(MemorySample));
+  h->total_bytes =
+      up(h->histograms_at + std::uint64_t{h->lanes} * h->histograms * sizeof(LatencyHistogram));
+  return h->total_bytes;
+}
+
+// Gives every opcode with a non-zero count a histogram. Fresh shared memory is zero; this sets what
+// must not be.
+inline void initialise(SharedHeader* h) {
+  h->crash_lane.store(kNoLane, std::memory_order_relaxed);
+  for (std::uint32_t lane = 0; lane <= h->lanes; ++lane)
+    lanes_of(h)[lane].progress.wanted.store(kNobodyWaits, std::memory_order_relaxed);
+  h->magic = kSharedMagic;
+}
+inline void assign_histograms(SharedHeader* h, const std::uint64_t* ops_by_kind) {
+  h->histograms = 0;
+  for (int op = 0; op < wire::kApiOpLimit; ++op)
+    h->histogram_of[op] =
+        ops_by_kind[op] ? static_cast<std::uint8_t>(h->histograms++) : kNoHistogram;
+}
+
+}  // namespace alloctape::simulator

@@ -1,0 +1,103 @@
+// Threads of lanes, what they report, and how they die.
+#include <signal.h>
+#include <sys/resource.h>
+
+#include <cstring>
+
+#include "simulator/replayer/replay_context.h"
+#include "simulator/replayer/sync.h"
+
+namespace alloctape::simulator {
+namespace {
+
+constexpr std::size_t kSignalStackBytes = 32 << 10;  // an AVX-512 or AMX frame is up to 11 KiB
+
+Context* g_context = nullptr;
+thread_local std::uint32_t t_lane = kNoLane;
+
+void copy_text(char* to, std::size_t capacity, const char* a, const char* b) {
+  std::size_t n = 0;
+  for (const char* from : {a, b})
+    for (; *from && n + 1 < capacity; ++from) to[n++] = *from;
+  to[n] = 0;
+}
+
+// Leaves the lane in shared memory, then lets the signal do what it would have done.
+void on_deadly_signal(int number, siginfo_t* info, void*) {
+  SharedHeader& h = *g_context->shared;
+  std::uint32_t nobody = kNoLane;
+  if (h.crash_lane.compare_exchange_strong(nobody, t_lane, std::memory_order_relaxed)) {
+    h.crash_signal = static_cast<std::uint32_t>(number);
+    h.crash_address = reinterpret_cast<std::uint64_t>(info->si_addr);
+  }
+  signal(number, SIG_DFL);
+  raise(number);  // delivered when this handler returns
+}
+
+void* lane_main(void* argument) {
+  auto& cursor = *static_cast<LaneCursor*>(argument);
+  Context& context = *cursor.context;
+  LaneShared& shared = lanes_of(context.shared)[cursor.lane];
+  adopt_lane(context, cursor.lane);
+  ++shared.threads_started;
+  shared.running.store(1, std::memory_order_relaxed);
+  context.run_lane(context, cursor.lane);
+  shared.running.store(0, std::memory_order_relaxed);
+  return nullptr;
+}
+
+}  // namespace
+
+void catch_deadly_signals(Context& context) {
+  g_context = &context;
+  struct sigaction action = {};
+  action.sa_sigaction = on_deadly_signal;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+  for (const int number : {SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGTRAP, SIGSYS})
+    sigaction(number, &action, nullptr);
+}
+
+void adopt_lane(Context& context, std::uint32_t lane) {
+  t_lane = lane;
+  stack_t alternate = {};
+  alternate.ss_sp = context.stacks + lane * context.stack_bytes + context.page_bytes;
+  alternate.ss_size = kSignalStackBytes;
+  sigaltstack(&alternate, nullptr);
+}
+
+void spawn_lane(Context& context, std::uint32_t lane) {
+  LaneCursor& cursor = context.cursors[lane];
+  if (cursor.started) pthread_join(cursor.thread, nullptr);
+  cursor.started = true;
+  const std::size_t below = context.page_bytes + kSignalStackBytes;
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  int error =
+      pthread_attr_setstack(&attributes, context.stacks + lane * context.stack_bytes + below,
+                            context.stack_bytes - below);
+  if (error == 0) error = pthread_create(&cursor.thread, &attributes, lane_main, &cursor);
+  pthread_attr_destroy(&attributes);
+  if (error != 0) replay_failed(context, "cannot start a thread: ", strerrordesc_np(error));
+}
+
+void take_sample(Context& context, std::int64_t live) {
+  SharedHeader& h = *context.shared;
+  const std::uint32_t index = h.samples.fetch_add(1, std::memory_order_relaxed);
+  if (index >= h.sample_capacity) return;
+  const MemoryFigures now = context.sampler.sample();
+  MemorySample& sample = samples_of(&h)[index];
+  sample.ns = monotonic_ns();
+  sample.ops = h.ops_done.load(std::memory_order_relaxed);
+  sample.anon_bytes = now.anon_bytes;
+  sample.vm_bytes = now.vm_bytes;
+  sample.live_bytes = live > 0 ? static_cast<std::uint64_t>(live) : 0;
+}
+
+void replay_failed(Context& context, const char* what, const char* detail) {
+  copy_text(context.shared->message, sizeof context.shared->message, what, detail);
+  // Release: pairs with the driver's acquire; it reads the message when it sees the phase.
+  context.shared->phase.store(Phase::kFailed, std::memory_order_release);
+  _exit(4);
+}
+
+}  // namespace alloctape::simulator
