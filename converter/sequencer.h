@@ -1,0 +1,65 @@
+// The scripts of all lanes as they are being written, with just the sync points they need.
+#pragma once
+
+#include <cstdint>
+
+#include "converter/sync_graph.h"
+#include "formats/workload_writer.h"
+
+namespace alloctape::converter {
+
+// Thrown through the walk when the workload cannot be written; convert() catches it.
+struct WriteFailed {
+  formats::Error error;
+};
+
+// Where an op ended: what others wait for.
+struct Place {
+  std::uint32_t lane = 0;
+  std::uint64_t position = 0;  // 0: before everything
+
+  // For Block::user, which has one word for it.
+  static constexpr int kPositionBits = 44;
+  static constexpr std::uint64_t kMaxPosition = (std::uint64_t{1} << kPositionBits) - 1;
+  static constexpr std::uint32_t kMaxLanes = 1u << (64 - kPositionBits);
+  std::uint64_t packed() const {
+    return static_cast<std::uint64_t>(lane) << kPositionBits | position;
+  }
+  static Place unpack(std::uint64_t word) {
+    return {static_cast<std::uint32_t>(word >> kPositionBits), word & kMaxPosition};
+  }
+};
+
+class Sequencer {
+ public:
+  explicit Sequencer(formats::WorkloadWriter& writer) : writer_(writer) {}
+
+  std::uint32_t add_lane();
+  std::uint32_t lanes() const { return graph_.lanes(); }
+  std::uint64_t position(std::uint32_t lane) const { return writer_.position(lane); }
+  Place here(std::uint32_t lane) const { return {lane, position(lane)}; }
+
+  bool implied(std::uint32_t lane, Place place) const {
+    return graph_.implied(lane, place.lane, place.position);
+  }
+  // What `lane` appends from now on happens after `place`.
+  void require(std::uint32_t lane, Place place) {
+    if (!implied(lane, place)) wait(lane, place);
+  }
+  std::uint64_t append(std::uint32_t lane, const formats::Op& op);
+  void append_time(std::uint32_t lane, std::uint64_t ns);
+  void append_exit(std::uint32_t lane);
+  void append_prologue(std::uint64_t slot, std::uint64_t size);
+  // Starts the next thread of `lane` from `spawner`, after the lane's previous thread has ended.
+  void spawn(std::uint32_t spawner, std::uint32_t lane);
+  std::uint64_t sync_points() const { return sync_points_; }
+
+ private:
+  void wait(std::uint32_t lane, Place place);
+
+  formats::WorkloadWriter& writer_;
+  SyncGraph graph_;
+  std::uint64_t sync_points_ = 0;
+};
+
+}  // namespace alloctape::converter

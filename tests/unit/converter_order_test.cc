@@ -1,0 +1,211 @@
+// The sync points of converted workloads against brute force: every true dependency of random
+// programs must follow from the ops alone, in every schedule they allow.
+#include <map>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "converter/converter.h"
+#include "formats/workload_file.h"
+#include "tests/unit/random_program.h"
+#include "tests/unit/temp_trace.h"
+#include "tests/unit/workload_graph.h"
+
+namespace alloctape::converter {
+namespace {
+
+using formats::Event;
+using formats::OpView;
+using formats::WorkloadFile;
+using formats::test::Call;
+using formats::test::make_program;
+using formats::test::Program;
+using formats::test::ProgramOptions;
+using formats::test::TempPath;
+using formats::test::WorkloadGraph;
+
+// A converted program, with each recorded call's node in the graph.
+class Converted {
+ public:
+  Converted(const Program& program, const ConvertOptions& options) {
+    formats::test::write_trace(trace_.str(), program.trace);
+    auto result = convert(formats::test::open_trace(trace_.str()), workload_.str(), options);
+    if (!result) throw std::runtime_error(result.error().to_string());
+    summary = *result;
+    auto file = WorkloadFile::open(workload_.str());
+    if (!file) throw std::runtime_error(file.error().to_string());
+    file_ = *file;
+    formats::Status status = file_->validate();
+    if (!status) throw std::runtime_error(status.error().to_string());
+    graph_.emplace(*file_);
+    std::map<std::uint32_t, std::vector<std::size_t>> nodes_of_thread;
+    for (const wire::ThreadEntry& thread : file_->threads()) {
+      nodes_of_thread[static_cast<std::uint32_t>(thread.thread)] = graph_->calls_of(thread);
+      EXPECT_EQ(thread.ops, graph_->calls_of(thread).size());
+    }
+    std::map<std::uint32_t, std::size_t> next;
+    for (const Call& call : program.calls) {
+      const auto thread = static_cast<std::uint32_t>(call.event.thread);
+      const auto& list = nodes_of_thread[thread];
+      if (next[thread] >= list.size()) throw std::runtime_error("an op is missing");
+      nodes.push_back(list[next[thread]++]);
+    }
+    for (const auto& [thread, list] : nodes_of_thread) EXPECT_EQ(next[thread], list.size());
+  }
+  const WorkloadGraph& graph() const { return *graph_; }
+  const WorkloadFile& file() const { return *file_; }
+  const OpView& op(std::size_t call) const { return graph_->nodes()[nodes[call]].op; }
+  bool before(std::size_t call_a, std::size_t call_b) const {
+    return graph_->before(nodes[call_a], nodes[call_b]);
+  }
+
+  ConvertSummary summary;
+  std::vector<std::size_t> nodes;  // by call
+
+ private:
+  TempPath trace_, workload_{".awl"};
+  std::optional<WorkloadFile> file_;
+  std::optional<WorkloadGraph> graph_;
+};
+
+void expect_same_calls(const Program& program, const Converted& c) {
+  for (std::size_t i = 0; i < program.calls.size(); ++i) {
+    const Event& e = program.calls[i].event;
+    const OpView& op = c.op(i);
+    ASSERT_EQ(op.op, e.op) << i;
+    EXPECT_EQ(op.size, wire::traits(e.op).takes_size ? e.size : 0) << i;
+    EXPECT_EQ(op.alignment, wire::traits(e.op).takes_alignment ? e.alignment : 0) << i;
+    EXPECT_EQ(op.slot != 0, program.calls[i].block.has_value()) << i;
+  }
+}
+
+// Calls on one block use one slot, one after the other; and who gets the slot next, comes after the
+// block's last call.
+void expect_dependencies(const Program& program, const Converted& c) {
+  std::map<std::uint64_t, std::vector<std::size_t>> calls_of_block;
+  for (std::size_t i = 0; i < program.calls.size(); ++i) {
+    if (program.calls[i].block) calls_of_block[*program.calls[i].block].push_back(i);
+  }
+  std::map<std::uint64_t, std::vector<const std::vector<std::size_t>*>> blocks_of_slot;
+  for (const auto& [block, calls] : calls_of_block) {
+    const std::uint64_t slot = c.op(calls[0]).slot;
+    for (std::size_t k = 1; k < calls.size(); ++k) {
+      ASSERT_EQ(c.op(calls[k]).slot, slot);
+      ASSERT_TRUE(c.before(calls[k - 1], calls[k]))
+          << "calls " << calls[k - 1] << " and " << calls[k] << " on block " << block;
+    }
+    blocks_of_slot[slot].push_back(&calls);
+  }
+  for (const auto& [slot, blocks] : blocks_of_slot) {
+    for (std::size_t a = 0; a < blocks.size(); ++a) {
+      for (std::size_t b = a + 1; b < blocks.size(); ++b) {
+        const bool a_first = c.before(blocks[a]->back(), blocks[b]->front());
+        const bool b_first = c.before(blocks[b]->back(), blocks[a]->front());
+        ASSERT_TRUE(a_first || b_first) << "two blocks may meet in slot " << slot;
+      }
+    }
+  }
+}
+
+std::vector<ConvertOptions> all_orders() {
+  std::vector<ConvertOptions> all(4);
+  all[0].order = wire::SyncOrder::kCausal;
+  all[1].order = wire::SyncOrder::kBounded;
+  all[2].order = wire::SyncOrder::kBounded;
+  all[2].window_events = 8;
+  all[3].order = wire::SyncOrder::kSerial;
+  // Small programs must still run short of slots.
+  for (ConvertOptions& options : all) options.slots = {.slack = 4, .batch = 3};
+  return all;
+}
+
+TEST(ConvertedOrder, ImpliesEveryDependencyOfRandomPrograms) {
+  for (std::uint32_t seed = 1; seed <= 150; ++seed) {
+    const Program program = make_program({.seed = seed,
+                                          .events = 150 + seed % 7 * 50,
+                                          .most_threads = 2 + seed % 5,
+                                          .thread_change_percent = seed % 3 * 4 + 1,
+                                          .switch_percent = 5 + seed % 10 * 9});
+    for (const ConvertOptions& options : all_orders()) {
+      SCOPED_TRACE(fmt::format("seed {} order {}", seed, static_cast<int>(options.order)));
+      const Converted c(program, options);
+      expect_same_calls(program, c);
+      expect_dependencies(program, c);
+      EXPECT_EQ(c.summary.order.unrepairable, 0u);
+      if (HasFatalFailure() || HasNonfatalFailure()) return;
+    }
+  }
+}
+
+TEST(ConvertedOrder, CausalSyncPointsAreAllNeeded) {
+  std::uint64_t waits = 0;
+  for (std::uint32_t seed = 1; seed <= 60; ++seed) {
+    const Program program = make_program({.seed = seed, .events = 400, .most_threads = 5});
+    ConvertOptions options;
+    options.order = wire::SyncOrder::kCausal;
+    const Converted c(program, options);
+    EXPECT_EQ(c.graph().redundant_waits(), 0u) << "seed " << seed;
+    waits += c.summary.sync_points;
+  }
+  EXPECT_GT(waits, 1000u);  // or the test says nothing
+}
+
+TEST(ConvertedOrder, SerialKeepsTheRecordedOrderExactly) {
+  for (std::uint32_t seed = 1; seed <= 30; ++seed) {
+    const Program program = make_program({.seed = seed, .events = 300, .unseen = false});
+    ConvertOptions options;
+    options.order = wire::SyncOrder::kSerial;
+    const Converted c(program, options);
+    for (std::size_t i = 1; i < program.calls.size(); ++i) {
+      ASSERT_TRUE(c.before(i - 1, i)) << "seed " << seed << " call " << i;
+    }
+  }
+}
+
+TEST(ConvertedOrder, BoundedKeepsEveryThreadWithinThreeWindows) {
+  constexpr std::uint64_t kWindow = 10;
+  for (std::uint32_t seed = 1; seed <= 30; ++seed) {
+    const Program program =
+        make_program({.seed = seed, .events = 400, .most_threads = 5, .unseen = false});
+    ConvertOptions options;
+    options.order = wire::SyncOrder::kBounded;
+    options.window_events = kWindow;
+    const Converted c(program, options);
+    for (std::size_t i = 3 * kWindow; i < program.calls.size(); ++i) {
+      for (std::size_t j = 0; j + 3 * kWindow <= i; ++j) {
+        ASSERT_TRUE(c.before(j, i)) << "seed " << seed << " calls " << j << " and " << i;
+      }
+    }
+  }
+}
+
+// Threads far more than lanes, chunks written out long before they are waited for, a log that
+// overflows: too large for the closure, so validate and a schedule from behind must do.
+TEST(ConvertedOrder, LargeProgramsValidate) {
+  for (const auto order :
+       {wire::SyncOrder::kCausal, wire::SyncOrder::kBounded, wire::SyncOrder::kSerial}) {
+    const Program program = make_program({.seed = 77,
+                                          .events = 60'000,
+                                          .most_threads = 12,
+                                          .thread_change_percent = 2,
+                                          .switch_percent = 20});
+    TempPath trace, workload(".awl");
+    formats::test::write_trace(trace.str(), program.trace);
+    ConvertOptions options;
+    options.order = order;
+    auto summary = convert(formats::test::open_trace(trace.str()), workload.str(), options);
+    ASSERT_TRUE(summary.ok()) << summary.error().to_string();
+    auto file = WorkloadFile::open(workload.str());
+    ASSERT_TRUE(file.ok());
+    formats::Status status = file->validate();
+    EXPECT_TRUE(status.ok()) << status.error().to_string();
+    EXPECT_EQ(summary->ops, program.calls.size());
+    EXPECT_LE(summary->lanes, 13u);
+    EXPECT_GT(summary->threads, 100u);
+  }
+}
+
+}  // namespace
+}  // namespace alloctape::converter
