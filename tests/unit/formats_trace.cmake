@@ -17,3 +17,10 @@ target_compile_definitions(formats_trace_test PRIVATE
   ALLOCTAPE_TRACE_DOCUMENT="${CMAKE_CURRENT_SOURCE_DIR}/../../docs/formats/trace.md"
   ALLOCTAPE_GOLDEN_DIRECTORY="${CMAKE_CURRENT_SOURCE_DIR}/../golden")
 gtest_discover_tests(formats_trace_test TEST_PREFIX "formats_trace." PROPERTIES TIMEOUT 120)
+
+# Writes golden files of a new format version; see the file.
+set(formats_trace_golden ${CMAKE_CURRENT_SOURCE_DIR}/../golden)
+add_executable(make_golden_trace ${formats_trace_golden}/make_golden_trace.cc
+                                 ${formats_trace_golden}/trace_text.cc)
+target_link_libraries(make_golden_trace PRIVATE alloctape_formats)
+target_sources(formats_trace_test PRIVATE ${formats_trace_golden}/trace_text.cc)
