@@ -31,6 +31,10 @@ HeapStatistics::HeapStatistics(const formats::TraceFile& file, const formats::He
   s_.path = file.path();
   s_.dropped_events = file.dropped_events();
   s_.sparse_stamps = (file.header().features & wire::kFeatureSparseStamps) != 0;
+  s_.rss_samples = file.rss().size();
+  for (const wire::RssSample& sample : file.rss()) {
+    s_.peak_anon_rss = std::max(s_.peak_anon_rss, sample.anon_bytes);
+  }
   // A lifetime is a difference of stamps: one multiplication, where to_ns() would need two
   // divisions.
   const std::uint64_t units = file.ns_to_units(1'000'000'000);

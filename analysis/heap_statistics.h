@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <unordered_map>
 
@@ -54,6 +55,7 @@ struct Statistics {
   std::uint64_t mapped_calls = 0, mapped_bytes = 0, other_arena_calls = 0, grew_calls = 0;
   std::uint64_t bootstrap_calls = 0, late_calls = 0;
   bool sparse_stamps = false;
+  std::uint64_t rss_samples = 0, peak_anon_rss = 0;  // of the recorded process, sampled from outside
   std::uint64_t corrupt_blocks = 0;
   std::string first_corruption;
   std::unordered_map<std::uint32_t, ThreadShare> thread_shares;

@@ -102,6 +102,8 @@ void add_trace_json(Json& json, const Statistics& s) {
   json["thread_ends"] = s.thread_ends;
   json["forks"] = s.forks;
   json["marks"] = s.marks;
+  json["recorded_rss"] = {{"samples", s.rss_samples},
+                          {"peak_anon_bytes", s.rss_samples == 0 ? Json() : Json(s.peak_anon_rss)}};
   json["sparse_stamps"] = s.sparse_stamps;
   Json threads = Json::array();
   for (const auto& [thread, sh] : busiest_threads(s, kThreadsListed)) {
@@ -227,6 +229,9 @@ void add_trace_rows(Table& table, const Statistics& s) {
                            cli::count(s.order.unseen_queries))});
   }
   if (s.forks > 0) table.row({"Forks", cli::count(s.forks)});
+  // The whole program's, stacks and data included: what the heap is a part of.
+  table.row(
+      {"Recorded anonymous RSS", s.rss_samples == 0 ? "-" : "peak " + cli::bytes(s.peak_anon_rss)});
   table.row({"Order", fmt::format("{} inversions repaired, {} unrepairable",
                                   cli::count(s.order.repaired), cli::count(s.order.unrepairable))});
   table.row({"Lost events", cli::count(s.dropped_events)});

@@ -340,6 +340,7 @@ def check_stat_of_a_trace(c):
     assert stat["leaked"] == {"blocks": 2, "bytes": 5200}
     assert stat["lifetimes"]["freed_blocks"] == 3 and stat["lifetimes"]["temporary_blocks"] == 1
     assert sum(b["blocks"] for b in stat["lifetimes"]["by_time"]) == 3
+    assert stat["recorded_rss"] == {"samples": 2, "peak_anon_bytes": 3 << 20}
     assert stat["path"]["mapped_bytes"] == 5000 and stat["duration_ns"] == 8100
 
 
