@@ -139,8 +139,9 @@ void check_trace(FileReport& report) {
     report.note(fmt::format("{} calls name a block that this trace never saw acquired{}", unseen,
                             file.header().parent_image_id != 0 ? " (inherited through fork)" : ""));
   }
-  report.summary = fmt::format("trace, {} events in {} streams", cli::count(totals.events),
-                               cli::count(file.streams().size()));
+  const std::size_t streams = file.streams().size();
+  report.summary = fmt::format("trace, {} events in {} stream{}", cli::count(totals.events),
+                               cli::count(streams), streams == 1 ? "" : "s");
 }
 
 void check_workload(FileReport& report) {

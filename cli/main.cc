@@ -30,19 +30,9 @@ namespace {
 // namespace scope: the commands are constants of other translation units.
 std::vector<const Command*> commands() {
   return {
-#ifdef ALLOCTAPE_HAVE_TRACER
-      &tracer::kRecordCommand,
-#endif
-#ifdef ALLOCTAPE_HAVE_CONVERTER
-      &converter::kConvertCommand,
-#endif
-#ifdef ALLOCTAPE_HAVE_SIMULATOR
-      &simulator::kReplayCommand,  &simulator::kCompareCommand, &simulator::kAllocatorsCommand,
-#endif
-#ifdef ALLOCTAPE_HAVE_ANALYSIS
-      &analysis::kInfoCommand,     &analysis::kDumpCommand,     &analysis::kStatCommand,
-      &analysis::kCheckCommand,
-#endif
+      &tracer::kRecordCommand,     &converter::kConvertCommand,    &simulator::kReplayCommand,
+      &simulator::kCompareCommand, &simulator::kAllocatorsCommand, &analysis::kInfoCommand,
+      &analysis::kDumpCommand,     &analysis::kStatCommand,        &analysis::kCheckCommand,
   };
 }
 
