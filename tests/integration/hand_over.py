@@ -1,0 +1,39 @@
+#!/usr/bin/env python3
+"""A producer allocates, a consumer frees: the hardest case for the order of events. No inversion may
+be beyond repair, and the workload must replay under every allocator, time after time, without a wrong
+free: `replay --verify` checks each block when it is freed.
+
+usage: hand_over.py BATCH [--full]     --full: 10 million blocks, 20 replays under each allocator"""
+import os
+import sys
+
+import harness as h
+
+
+def test():
+    h.need_parts(h.PRELOAD, h.ALLOCTAPE)
+    full = "--full" in sys.argv
+    scale = float(os.environ.get("ALLOCTAPE_TEST_SCALE", "1"))
+    blocks = 10_000_000 if full else int(1_000_000 * scale)
+    replays = 20 if full else 3
+    patience = 600 if full else 60
+    with h.Scratch() as scratch:
+        command = [os.path.join(h.TEST_BUILD, "producer_consumer"), str(blocks), sys.argv[1]]
+        runs = h.Runs(scratch, lambda folder: command, timeout=patience)
+        plain = runs.untraced()
+        outcome, traces = runs.recorded()
+        h.expect_same_outcome(plain, outcome, "recorded")
+        image, stat = traces[0], traces[0].stat
+        order = stat["order"]
+        h.say(f"{image.events} events, {h.bytes_per_event(image):.2f} bytes each, repaired "
+              f"{order['repaired']}, unrepairable {order['unrepairable']}, cross-thread frees "
+              f"{stat['cross_thread_frees']}")
+        h.expect_sound(image)
+        h.expect(stat["cross_thread_frees"] >= blocks, "not every block was freed by the other thread")
+        allocators = h.installed_allocators()
+        for turn in range(replays if allocators else 0):
+            h.expect_replays(image, scratch, allocators, timeout=patience)
+            h.say(f"replay {turn + 1} of {replays}: ok under {', '.join(allocators)}")
+
+
+h.main(test)

@@ -1,0 +1,73 @@
+# Programs that are nasty in one way each, run untraced, counted and recorded; and real programs of the
+# machine, compared call by call with an independent counter.
+
+# The programs call what their sources say: nothing inlined, merged or dropped.
+set(itest_dir ${CMAKE_CURRENT_BINARY_DIR}/programs)
+function(itest_target target)
+  target_compile_options(${target} PRIVATE -O2 -g -Wall -Wextra -Wshadow -fno-builtin
+    $<$<BOOL:${ALLOCTAPE_WERROR}>:-Werror>)
+  set_target_properties(${target} PROPERTIES
+    C_EXTENSIONS ON
+    RUNTIME_OUTPUT_DIRECTORY ${itest_dir}
+    LIBRARY_OUTPUT_DIRECTORY ${itest_dir})
+  target_link_libraries(${target} PRIVATE Threads::Threads ${CMAKE_DL_LIBS})
+endfunction()
+
+add_library(counter MODULE ${CMAKE_CURRENT_SOURCE_DIR}/counter/counter.c)
+itest_target(counter)
+target_compile_options(counter PRIVATE -fvisibility=hidden)
+
+foreach(program
+    aborts busy_threads changes_directory closed_descriptors dlopen_close errno_kept every_function
+    exec exec_from_thread fork fork_from_thread kill_victim prints_preload producer_consumer
+    realloc_edges realloc_race signal_handlers small_stacks ten_thousand_threads underscore_exit
+    vfork_exec)
+  add_executable(itest_${program} ${CMAKE_CURRENT_SOURCE_DIR}/programs/${program}.c)
+  itest_target(itest_${program})
+  set_target_properties(itest_${program} PROPERTIES OUTPUT_NAME ${program})
+endforeach()
+foreach(program at_exit before_main every_operator failed_calls tls_destructors)
+  add_executable(itest_${program} ${CMAKE_CURRENT_SOURCE_DIR}/programs/${program}.cc)
+  itest_target(itest_${program})
+  set_target_properties(itest_${program} PROPERTIES OUTPUT_NAME ${program})
+endforeach()
+add_library(itest_early_library SHARED ${CMAKE_CURRENT_SOURCE_DIR}/programs/early_library.c)
+add_library(itest_plugin MODULE ${CMAKE_CURRENT_SOURCE_DIR}/programs/plugin.cc)
+add_library(itest_user_preload MODULE ${CMAKE_CURRENT_SOURCE_DIR}/programs/user_preload.c)
+foreach(library early_library plugin user_preload)
+  itest_target(itest_${library})
+  set_target_properties(itest_${library} PROPERTIES OUTPUT_NAME ${library})
+endforeach()
+target_link_libraries(itest_before_main PRIVATE itest_early_library)
+
+find_package(Python3 REQUIRED COMPONENTS Interpreter)
+set(itest_scale 1)
+if(ALLOCTAPE_SANITIZE)
+  set(itest_scale 0.1)  # of what the long tests do: the tools are slower by an order of magnitude
+endif()
+# itest(NAME LABELS SCRIPT ARGS...)
+function(itest name labels script)
+  add_test(NAME integration.${name}
+    COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/${script} ${ARGN})
+  set_tests_properties(integration.${name} PROPERTIES
+    LABELS "integration;${labels}" SKIP_RETURN_CODE 77 TIMEOUT 180
+    ENVIRONMENT "ALLOCTAPE_BUILD=${CMAKE_BINARY_DIR};ALLOCTAPE_TEST_BUILD=${itest_dir};ALLOCTAPE_TEST_SCALE=${itest_scale};PYTHONDONTWRITEBYTECODE=1")
+endfunction()
+
+itest(counter tracer counter_test.py)
+foreach(program
+    abort at_exit before_main changes_directory closed_descriptors dlopen_close errno_kept
+    every_function every_operator exec exec_from_thread failed_calls fork fork_from_thread kill
+    prints_preload realloc_edges realloc_race segv signal_handlers signal_timer small_stacks
+    ten_thousand_threads tls_destructors underscore_exit vfork_exec)
+  itest(nasty.${program} tracer nasty.py ${program})
+endforeach()
+foreach(limit full_disk file_size no_directory address_space)
+  itest(limits.${limit} tracer limits.py ${limit})
+endforeach()
+itest(kill_nine "tracer;slow" kill_nine.py)
+itest(hand_over.one_by_one "slow" hand_over.py 1)
+itest(hand_over.batches "slow" hand_over.py 64)
+foreach(program sqlite3 gawk python3 g++ clang++ git git-threads xz redis nginx pipeline)
+  itest(real.${program} "real;slow" real_programs.py ${program})
+endforeach()
