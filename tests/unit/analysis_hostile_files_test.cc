@@ -121,7 +121,7 @@ TEST(HostileFiles, RandomDamageIsSurvived) {
   std::mt19937_64 random(11);
   for (const std::string& whole : {sample_trace(), sample_workload()}) {
     TempPath path;
-    for (int round = 0; round < 2000; ++round) {
+    for (int round = 0; round < 1000; ++round) {
       std::string bytes = whole;
       const int damages = 1 + static_cast<int>(random() % 4);
       for (int i = 0; i < damages; ++i) {
