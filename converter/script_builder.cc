@@ -181,10 +181,9 @@ void ScriptBuilder::on_failed(const Event& event, Block* block) {
   const std::uint32_t lane = begin(event);
   ++counts_.failed_calls;
   Op op = op_of(event, 0, wire::kOpFailed);
-  if (event.count > 1 && event.size == kNever) {
-    // The product overflowed, and the trace tells one factor: any other that overflows will do.
+  if (event.count != 0) {  // the product overflowed: the factors are what counts
     op.count = event.count;
-    op.size = kNever / event.count + 1;
+    op.size = event.value;
   }
   if (block != nullptr) {
     sequencer_.require(lane, Place::unpack(block->user.b));

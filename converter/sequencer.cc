@@ -20,14 +20,34 @@ std::uint32_t Sequencer::add_lane() {
                        {}}};
   }
   graph_.add_lane();
+  recent_.emplace_back();
   return writer_.add_lane();
+}
+
+bool Sequencer::raise_recent(std::uint32_t lane, Place published) {
+  const std::uint64_t now = position(lane);
+  for (const RecentWait& wait : recent_[lane].waits) {
+    if (wait.end == 0 || wait.other != published.lane || published.position > wait.available ||
+        now - wait.end > kReach) {
+      continue;
+    }
+    if (!writer_.raise_wait(lane, wait.end, published.position)) continue;
+    // Logged where the lane is now, not at the wait: whoever took over facts of the places between
+    // has not taken this one. Less is known than is true.
+    graph_.learn(lane, now, published.lane, published.position);
+    return true;
+  }
+  return false;
 }
 
 void Sequencer::wait(std::uint32_t lane, Place place) {
   // The position that is published may lie later than the one needed, but never after now.
   const std::uint64_t published = writer_.publish(place.lane, place.position);
+  if (raise_recent(lane, {place.lane, published})) return;
   const std::uint64_t at = value_of(writer_.append_wait(lane, place.lane, published));
   graph_.learn(lane, at, place.lane, published);
+  RecentWaits& recent = recent_[lane];
+  recent.waits[recent.next++ % recent.waits.size()] = {at, position(place.lane), place.lane};
   ++sync_points_;
 }
 
@@ -50,6 +70,7 @@ void Sequencer::spawn(std::uint32_t spawner, std::uint32_t lane) {
   const std::uint64_t begin = position(spawner);
   value_of(writer_.append_spawn(spawner, lane));
   graph_.learn(lane, position(lane) + 1, spawner, begin);
+  recent_[lane] = {};  // the waits of the thread before are over
 }
 
 }  // namespace alloctape::converter

@@ -1,7 +1,14 @@
 // The scripts of all lanes as they are being written, with just the sync points they need.
+//
+// A hand-over of many blocks needs one sync point, not one for each: when a wait is needed and the
+// lane has waited for the same lane shortly before, the earlier wait is raised to cover this one,
+// too. That is sound (what is needed later is waited for earlier) and cannot deadlock as long as
+// the other lane had, in recorded order, passed the new position when the earlier wait was made.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <vector>
 
 #include "converter/sync_graph.h"
 #include "formats/workload_writer.h"
@@ -55,10 +62,26 @@ class Sequencer {
   std::uint64_t sync_points() const { return sync_points_; }
 
  private:
+  // A wait that may still be raised.
+  struct RecentWait {
+    std::uint64_t end = 0;        // the lane's position after it; 0: none
+    std::uint64_t available = 0;  // how far the other lane had come then
+    std::uint32_t other = 0;
+  };
+  struct RecentWaits {
+    std::array<RecentWait, 4> waits;
+    unsigned next = 0;
+  };
+  // Words over which a later need may be moved to an earlier wait: what the replay loses in
+  // freedom.
+  static constexpr std::uint64_t kReach = 512;
+
   void wait(std::uint32_t lane, Place place);
+  bool raise_recent(std::uint32_t lane, Place published);
 
   formats::WorkloadWriter& writer_;
   SyncGraph graph_;
+  std::vector<RecentWaits> recent_;  // by lane
   std::uint64_t sync_points_ = 0;
 };
 

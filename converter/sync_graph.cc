@@ -14,12 +14,6 @@ void raise_entry(std::vector<std::uint64_t>& clock, std::uint32_t other, std::ui
 
 void SyncGraph::add_lane() { lanes_.emplace_back(); }
 
-// A few full clocks: lanes that follow one another within a window or two find each other's facts
-// one by one; who is further behind takes the base as a whole.
-std::size_t SyncGraph::log_capacity() const {
-  return std::max<std::size_t>(512, lanes_.size() * 4);
-}
-
 void SyncGraph::raise(std::uint32_t lane_index, std::uint64_t at, std::uint32_t other,
                       std::uint64_t position) {
   if (implied(lane_index, other, position)) return;

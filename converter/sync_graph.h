@@ -31,6 +31,8 @@
 // lane. Lanes are as many as threads ever ran at the same time, whatever their total.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -38,6 +40,8 @@ namespace alloctape::converter {
 
 class SyncGraph {
  public:
+  // log_facts: how many facts a lane's log holds before the oldest are summed up.
+  explicit SyncGraph(std::size_t log_facts = 512) : log_facts_(log_facts) {}
   void add_lane();
   std::uint32_t lanes() const { return static_cast<std::uint32_t>(lanes_.size()); }
 
@@ -70,8 +74,11 @@ class SyncGraph {
   };
 
   void raise(std::uint32_t lane, std::uint64_t at, std::uint32_t other, std::uint64_t position);
-  std::size_t log_capacity() const;
+  // A few full clocks at least: lanes that follow one another within a window or two find each
+  // other's facts one by one; who is further behind takes the sum as a whole.
+  std::size_t log_capacity() const { return std::max(log_facts_, lanes_.size() * 4); }
 
+  const std::size_t log_facts_;
   std::vector<Lane> lanes_;
 };
 

