@@ -1,7 +1,6 @@
 #include "formats/heap_walk.h"
 
 #include <algorithm>
-#include <array>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -14,8 +13,8 @@ namespace alloctape::formats {
 namespace {
 
 // Events are decoded this many at a time, so that the table entries they will need are on their way
-// from memory before they are needed.
-constexpr unsigned kBatch = 32;
+// from memory before they are needed. With very many streams fewer, so that memory stays small.
+constexpr unsigned kBatch = 32, kLeastBatch = 4, kEventsDecodedAhead = 4096;
 constexpr std::uint64_t kProgressWords = std::uint64_t{1} << 20;
 
 // Where an event stands in the merge: by time; at equal times what releases an address goes first;
@@ -33,8 +32,8 @@ constexpr Key kNever{~std::uint64_t{0}, ~std::uint64_t{0}};
 enum class Wants : std::uint8_t { kRelease, kAcquire };
 
 struct Cursor {
-  Cursor(const TraceFile& file, std::uint32_t index)
-      : decoder(file, StreamIndex{index}), stream(index) {}
+  Cursor(const TraceFile& file, std::uint32_t index, unsigned batch_events)
+      : decoder(file, StreamIndex{index}), stream(index), batch(batch_events) {}
 
   const Event& head() const { return batch[next]; }
 
@@ -55,7 +54,7 @@ struct Cursor {
   Wants wants = Wants::kRelease;
   std::uint64_t wanted = 0;  // address
   std::uint64_t deadline = 0;
-  std::array<Event, kBatch> batch;
+  std::vector<Event> batch;
 };
 
 }  // namespace
@@ -105,18 +104,20 @@ struct HeapWalk::State {
 // ---- the events of a cursor
 
 bool HeapWalk::State::refill(Cursor& c) {
+  const auto batch = static_cast<unsigned>(c.batch.size());
   c.next = c.count = 0;
-  const LiveTable& table = apply->table();
   for (;;) {
-    while (c.count < kBatch && c.decoder.next(c.batch[c.count])) {
-      const Event& e = c.batch[c.count++];
-      table.prefetch_entry(e.pointer);
+    while (c.count < batch && c.decoder.next(c.batch[c.count])) {
+      ++c.count;
     }
-    if (c.count == kBatch || c.decoder.error() == nullptr) break;
+    if (c.count == batch || c.decoder.error() == nullptr) break;
     if (corrupt_blocks++ == 0) first_corruption = c.decoder.error()->to_string();
     if (!c.decoder.skip_block()) break;
   }
-  for (unsigned i = 0; i < c.count; ++i) table.prefetch_block(c.batch[i].pointer);
+  if (const LiveTable& table = apply->table(); table.large()) {
+    for (unsigned i = 0; i < c.count; ++i) table.prefetch_entry(c.batch[i].pointer);
+    for (unsigned i = 0; i < c.count; ++i) table.prefetch_block(c.batch[i].pointer);
+  }
   const std::uint64_t now = c.decoder.words_done();
   words += now - c.words;
   c.words = now;
@@ -328,8 +329,10 @@ WalkTotals HeapWalk::State::run(HeapVisitor& visitor) {
   cursors.clear();
   const auto streams = static_cast<std::uint32_t>(file.streams().size());
   cursors.reserve(streams);
+  const unsigned batch =
+      std::clamp(kEventsDecodedAhead / std::max(streams, 1u), kLeastBatch, kBatch);
   for (std::uint32_t i = 0; i < streams; ++i) {
-    cursors.emplace_back(file, i);
+    cursors.emplace_back(file, i, batch);
     if (load_head(cursors[i])) push(i);
   }
   run_many();

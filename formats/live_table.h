@@ -10,9 +10,14 @@
 // at once. Block numbers and references stay valid until the block is freed. Thread safety: none.
 #pragma once
 
+#include <sys/mman.h>
+
 #include <cstdint>
+#include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <new>
+#include <type_traits>
 #include <vector>
 
 #include "formats/heap_walk.h"
@@ -91,13 +96,21 @@ class LiveTable {
     return chunks_[number >> kChunkBits].get()[number & kChunkMask];
   }
 
+  // Too big for the nearer caches: prefetching pays.
+  bool large() const { return mask_ >= 0x7fff; }
   // For an address that will be looked up soon: first the entry; some events later, the block.
-  void prefetch_entry(std::uint64_t address) const {
+  // Forced inline: gcc takes a function that does nothing but prefetch for one without effects, and
+  // drops the call.
+  [[gnu::always_inline]] void prefetch_entry(std::uint64_t address) const {
     __builtin_prefetch(&entries_[hash_of(address) >> shift_]);
   }
-  void prefetch_block(std::uint64_t address) const {
-    const std::uint64_t entry = entries_[hash_of(address) >> shift_];
-    if (entry != 0) __builtin_prefetch(&block(number_of(entry)));
+  [[gnu::always_inline]] void prefetch_block(std::uint64_t address) const {
+    const std::uint32_t hash = hash_of(address);
+    for (std::uint64_t i = hash >> shift_;; i = (i + 1) & mask_) {
+      const std::uint64_t entry = entries_[i];
+      if (entry == 0) return;
+      if (entry >> 32 == hash) return __builtin_prefetch(&block(number_of(entry)), 1);
+    }
   }
 
   template <typename Fn>
@@ -108,11 +121,23 @@ class LiveTable {
   }
 
  private:
-  static constexpr unsigned kChunkBits = 14, kChunkMask = (1u << kChunkBits) - 1;
-  struct Deleter {
-    void operator()(Block* blocks) const { ::operator delete(blocks); }
-  };
+  static constexpr std::size_t kHugePage = std::size_t{2} << 20;
+  // A chunk is a little less than a huge page.
+  static constexpr unsigned kChunkBits = 15, kChunkMask = (1u << kChunkBits) - 1;
+  static_assert(sizeof(Block) << kChunkBits <= kHugePage);
   static_assert(std::is_trivially_destructible_v<Block>);
+
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+  // A walk of a big heap goes everywhere in this memory, and spends more on the translation of
+  // addresses than on the memory itself unless its pages are huge.
+  static void* memory(std::size_t bytes, bool huge) {
+    void* p = huge ? std::aligned_alloc(kHugePage, bytes) : std::malloc(bytes);
+    if (p == nullptr) throw std::bad_alloc();
+    if (huge) ::madvise(p, bytes, MADV_HUGEPAGE);
+    return p;
+  }
 
   // Multiplicative hashing by the golden ratio: addresses that run in steps spread evenly.
   static std::uint32_t hash_of(std::uint64_t address) {
@@ -138,13 +163,19 @@ class LiveTable {
   }
 
   void resize_table(unsigned bits) {
-    std::vector<std::uint64_t> old(std::uint64_t{1} << bits);
+    const std::uint64_t old_capacity = entries_ ? mask_ + 1 : 0;
+    const std::uint64_t capacity = std::uint64_t{1} << bits;
+    const std::size_t bytes = capacity * sizeof(std::uint64_t);
+    std::unique_ptr<std::uint64_t[], Free> old(
+        static_cast<std::uint64_t*>(memory(bytes, bytes % kHugePage == 0)));
+    std::memset(old.get(), 0, bytes);
     old.swap(entries_);
     bits_ = bits;
     shift_ = 32 - bits;
-    mask_ = entries_.size() - 1;
-    limit_ = entries_.size() / 5 * 4;
-    for (const std::uint64_t entry : old) {
+    mask_ = capacity - 1;
+    limit_ = capacity / 5 * 4;
+    for (std::uint64_t from = 0; from < old_capacity; ++from) {
+      const std::uint64_t entry = old[from];
       if (entry == 0) continue;
       std::uint64_t i = entry >> 32 >> shift_;
       while (entries_[i] != 0) i = (i + 1) & mask_;
@@ -159,18 +190,18 @@ class LiveTable {
     } else {
       number = ++used_;
       if (number >> kChunkBits >= chunks_.size()) {
-        // Raw memory: pages of blocks that are never used stay untouched.
-        chunks_.emplace_back(static_cast<Block*>(::operator new(sizeof(Block) << kChunkBits)));
+        // Small heaps use few pages of the first chunk, and leave the rest untouched.
+        chunks_.emplace_back(static_cast<Block*>(memory(kHugePage, !chunks_.empty())));
       }
     }
     ::new (&block(number)) Block;
     return number;
   }
 
-  std::vector<std::uint64_t> entries_;
+  std::unique_ptr<std::uint64_t[], Free> entries_;
   std::uint64_t mask_ = 0, size_ = 0, limit_ = 0;
   unsigned bits_ = 0, shift_ = 0;
-  std::vector<std::unique_ptr<Block[], Deleter>> chunks_;
+  std::vector<std::unique_ptr<Block[], Free>> chunks_;
   Number free_ = kNone;  // a list through Block::birth_event
   Number used_ = 0;      // number 0 is never a block
 };

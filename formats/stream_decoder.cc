@@ -156,6 +156,8 @@ bool StreamDecoder::decode_pair(Event& event, std::uint64_t word) {
   event.size = wire::compact_size(second);
   event.release_stamp = stamp_ + wire::compact_time(word);
   event.stamp = stamp_ = event.release_stamp + wire::compact_time(second);
+  event.release_stamp =
+      std::min(event.release_stamp, event.stamp);  // a hostile file: wrapped around
   event.path =
       static_cast<std::uint16_t>((new_tag & 1 ? wire::kPathOtherArena : 0) |
                                  (event.old_pointer != event.pointer ? wire::kPathMoved : 0));

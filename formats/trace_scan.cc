@@ -18,6 +18,9 @@ constexpr std::uint64_t kMaxMetadataBytes = std::uint64_t{8} << 20;
 constexpr std::size_t kMaxArguments = 65536;
 constexpr std::size_t kMaxRssSamples = std::size_t{1} << 22;
 constexpr std::size_t kMaxWarnings = 64;
+// Each stream of the tracer's has a staging extent of its own, of a page at least; readers keep
+// more about a stream than the 128 bytes it could otherwise consist of.
+constexpr std::uint64_t kFreeStreams = 1024, kBytesPerStream = 4096;
 
 constexpr std::uint64_t align_up(std::uint64_t n, std::uint64_t to) {
   return (n + to - 1) / to * to;
@@ -291,9 +294,18 @@ class Scanner {
       if (a.staged != b.staged) return a.staged;
       return a.ref.offset < b.ref.offset;
     });
+    const std::uint64_t max_streams = kFreeStreams + file_.size() / kBytesPerStream;
     // What has been placed is let go at once: a hostile file may consist of tiny blocks.
     while (!found_.empty()) {
       const std::uint32_t stream = found_.front().stream;
+      if (scan_.streams.size() == max_streams) {
+        warn(
+            found_.front().ref.offset, "stream",
+            fmt::format("more streams than a file of this size can have; stream {} and those after "
+                        "it are left out",
+                        stream));
+        break;
+      }
       const auto of_stream = std::find_if(found_.begin(), found_.end(),
                                           [&](const Found& f) { return f.stream != stream; });
       std::vector<BlockRef> blocks;
