@@ -139,7 +139,7 @@ std::string remark_of(const Row& row) {
     for (const RunResult* run : row.ok) {
       const double ratio = run->fidelity.live_peak_ratio.value_or(1);
       if (std::abs(ratio - 1) > std::abs(worst - 1)) worst = ratio;
-      skipped += run->fidelity.skipped_ops;
+      skipped = std::max(skipped, run->fidelity.skipped_ops);
     }
     if (!remark.empty()) remark += "; ";
     remark += skipped != 0 ? fmt::format("not faithful: {} calls skipped", cli::count(skipped))

@@ -87,8 +87,8 @@ formats::RunFailure describe_failure(SharedHeader* shared, const formats::Worklo
   const Phase phase = shared->phase.load(std::memory_order_acquire);
   failure.phase = phase_text(phase);
   failure.exit_code = end.exit_code;
-  failure.signal = end.signal;
-  if (end.signal) failure.signal_name = signal_text(*end.signal);
+  if (!end.timed_out) failure.signal = end.signal;  // otherwise it is our own SIGKILL
+  if (failure.signal) failure.signal_name = signal_text(*end.signal);
   if (end.signal && shared->crash_signal == static_cast<std::uint32_t>(*end.signal) &&
       (shared->crash_signal == SIGSEGV || shared->crash_signal == SIGBUS))
     failure.address = shared->crash_address;
@@ -121,7 +121,7 @@ formats::RunFailure describe_failure(SharedHeader* shared, const formats::Worklo
   }
 
   if (end.timed_out)
-    failure.message = fmt::format("no op finished within the timeout {}", where);
+    failure.message = fmt::format("no call finished within the timeout: {}", where);
   else if (end.signal)
     failure.message = fmt::format("{} {}", failure.signal_name, where);
   else

@@ -8,6 +8,7 @@
 // start), a few pages of libraries' data and of the main thread's stack.
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -25,8 +26,8 @@
 namespace alloctape::simulator {
 namespace {
 
-constexpr std::size_t kStackBytes = 512 << 10;  // touched as far as used; holds the static TLS too
-constexpr std::uint64_t kGuardedLanes = 1024;   // each guard page costs the process a mapping
+constexpr std::uint64_t kStackBytes = 512 << 10;  // touched as far as used
+constexpr std::uint64_t kGuardedLanes = 1024;     // each guard page costs the process a mapping
 constexpr std::uint64_t kPopulateLimit = std::uint64_t{256} << 20;
 constexpr int kSpins = 200;  // some 10 us
 
@@ -40,6 +41,20 @@ void* harness_memory(Context& c, std::uint64_t bytes, int flags) {
   if (p == MAP_FAILED)
     replay_failed(c, "cannot map memory for the harness: ", strerrordesc_np(errno));
   return p;
+}
+
+// Thread-local memory of everything that was loaded: it lies on the stacks that we provide.
+std::uint64_t static_tls_bytes() {
+  std::uint64_t bytes = 0;
+  dl_iterate_phdr(
+      [](dl_phdr_info* info, std::size_t, void* sum) {
+        for (int i = 0; i < info->dlpi_phnum; ++i)
+          if (info->dlpi_phdr[i].p_type == PT_TLS)
+            *static_cast<std::uint64_t*>(sum) += info->dlpi_phdr[i].p_memsz;
+        return 0;
+      },
+      &bytes);
+  return bytes;
 }
 
 // A small workload is read in whole, before the clock starts; a larger one while it runs, ahead of
@@ -72,7 +87,7 @@ void make_room(Context& c) {
   c.slots[0].p = reinterpret_cast<void*>(kNullBlock);
   c.cursors =
       static_cast<LaneCursor*>(harness_memory(c, (h.lanes + 1) * sizeof(LaneCursor), MAP_POPULATE));
-  c.stack_bytes = kStackBytes;
+  c.stack_bytes = rounded(kStackBytes + 2 * static_tls_bytes(), c.page_bytes);
   c.stacks = static_cast<char*>(
       harness_memory(c, (h.lanes + std::uint64_t{1}) * c.stack_bytes, MAP_NORESERVE));
   for (std::uint64_t lane = 0; lane <= h.lanes && h.lanes <= kGuardedLanes; ++lane)

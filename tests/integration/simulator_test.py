@@ -1,0 +1,208 @@
+"""Replays of small generated workloads, under real allocators and under bad ones.
+
+Usage: simulator_test.py TEST ALLOCTAPE MAKE_WORKLOAD ALLOCATOR_DIR [--no-preload]
+With --no-preload (a replayer built with a sanitizer) only the C library's allocator is used.
+"""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+TEST, ALLOCTAPE, MAKE_WORKLOAD, ALLOCATORS = sys.argv[1:5]
+PRELOAD = "--no-preload" not in sys.argv
+
+
+def run(*arguments, expect=0, env=None):
+    done = subprocess.run([ALLOCTAPE, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, timeout=120, env={**os.environ, **(env or {})})
+    if expect is not None and done.returncode != expect:
+        sys.exit(f"{' '.join(arguments)}: exit {done.returncode}, expected {expect}\n"
+                 f"{done.stdout}\n{done.stderr}")
+    return done
+
+
+def workload(kind, *arguments):
+    path = os.path.join(SCRATCH, kind + "-" + "-".join(map(str, arguments)) + ".awl")
+    subprocess.run([MAKE_WORKLOAD, kind, path, *map(str, arguments)], check=True)
+    return path
+
+
+def replay(path, allocator="glibc", expect=0, extra=(), env=None):
+    done = run("replay", path, "--allocator", allocator, "--json", "-", *extra, expect=expect, env=env)
+    if not done.stdout:
+        sys.exit(f"no JSON: {done.stderr}")
+    result = json.loads(done.stdout)
+    assert result["schema"] == "alloctape.replay/1", result["schema"]
+    return result
+
+
+def bad(name):
+    return os.path.join(ALLOCATORS, f"liballoc_{name}.so")
+
+
+def installed():
+    listed = json.loads(run("allocators", "--json").stdout)
+    assert listed["schema"] == "alloctape.allocators/1"
+    names = [a["name"] for a in listed["allocators"] if a["installed"]]
+    assert names[0] == "glibc"
+    return names if PRELOAD else ["glibc"]
+
+
+def check_good(result, calls=None):
+    assert result["status"] == "ok", result["failure"]
+    fidelity = result["fidelity"]
+    for key in ("order_violations", "failed_ops", "skipped_ops", "unexpected_successes"):
+        assert fidelity[key] == 0, (key, fidelity[key])
+    assert sum(result["ops"].values()) == result["total_ops"]
+    if calls is not None:
+        assert result["total_ops"] == calls, result["total_ops"]
+    if result["timing"] == "all":
+        for op, latency in result["latency"].items():
+            assert latency["count"] == result["ops"][op], op
+            assert latency["p50_ns"] <= latency["p99_ns"] <= latency["max_ns"], latency
+
+
+def test_every_allocator():
+    """Each installed allocator replays one lane exactly and serves every function."""
+    churn, functions, prologue = workload("churn", 20000), workload("functions"), workload("prologue")
+    idle = workload("idle")
+    for name in installed():
+        result = replay(churn, name)
+        check_good(result, 20000)
+        assert result["fidelity"]["faithful"] and result["fidelity"]["live_peak_ratio"] == 1
+        assert result["peak_rss_bytes"] >= result["baseline_rss_bytes"] > 0
+        assert result["peak_rss_bytes"] >= result["peak_live_bytes"]
+        ops = result["memory_by_progress"]["ops"]
+        assert ops == sorted(ops) and ops[-1] == 20000 and len(ops) > 100, len(ops)
+        result = replay(functions, name)
+        check_good(result)
+        assert len(result["ops"]) == 33, sorted(result["ops"])
+        assert result["end_live_bytes"] == 0
+        result = replay(prologue, name)
+        check_good(result, 90)
+        assert result["fidelity"]["live_peak_ratio"] == 1
+        check_good(replay(idle, name), 0)
+
+
+def test_lanes():
+    """Several lanes: each op after those it waits for, threads started and ended as recorded."""
+    for name in installed():
+        for path, calls, threads in ((workload("handover", 500, 3), 64000, 3),
+                                     (workload("threads", 40, 4), 2370, 121)):
+            result = replay(path, name)
+            check_good(result, calls)
+            assert result["threads"] == threads, result["threads"]
+            assert result["sync"]["waits"] > 0
+
+
+def test_many_lanes():
+    """More threads than cores neither stall nor lose a wake-up."""
+    path = workload("handover", 3200, 64)
+    for timing in ("all", "none"):
+        check_good(replay(path, extra=("--timing", timing, "--touch", "none")), 3200 * 128)
+
+
+def test_touch_and_timing():
+    """What is touched shows in the memory; what is not timed has no latencies."""
+    path = workload("churn", 5000)
+    for touch in ("none", "page", "full"):
+        result = replay(path, extra=("--touch", touch, "--timing", "none"))
+        check_good(result, 5000)
+        assert result["touch"] == touch and result["latency"] == {}
+        assert result["timer_overhead_ns"] is None
+
+
+def test_bad_allocators():
+    """Crash, abort, hang and early exit are results that name the op."""
+    path = workload("trigger", 3000)
+    for name, signal, call in (("crash", "SIGSEGV", "malloc"), ("abort", "SIGABRT", "malloc")):
+        result = replay(path, bad(name), expect=1)
+        assert result["status"] == "crashed", result
+        failure = result["failure"]
+        assert (failure["signal_name"], failure["op"], failure["op_index"], failure["lane"],
+                failure["thread"]) == (signal, call, 3000, 0, 0), failure
+    assert replay(path, bad("crash"), expect=1)["failure"]["address"] == 8
+    result = replay(path, bad("hang"), expect=1, extra=("--timeout", "1s"))
+    assert result["status"] == "hung"
+    assert (result["failure"]["op"], result["failure"]["op_index"]) == ("free", 3001)
+    result = replay(path, bad("exit"), expect=1)
+    assert (result["status"], result["failure"]["exit_code"]) == ("crashed", 0)
+    assert result["failure"]["op_index"] == 3000
+    result = replay(path, bad("null"))
+    assert result["status"] == "ok" and not result["fidelity"]["faithful"]
+    assert (result["fidelity"]["failed_ops"], result["fidelity"]["skipped_ops"]) == (1, 1)
+    result = replay(path, bad("count") + " ALLOCTAPE_TEST_CRASH_AT=1000", expect=1)
+    assert result["status"] == "crashed" and result["failure"]["op"] == "malloc"
+    # In a thread of another lane, too.
+    result = replay(workload("threads", 40, 4), bad("count"), expect=1,
+                    env={"ALLOCTAPE_TEST_CRASH_AT": "500"})
+    assert result["status"] == "crashed" and result["failure"]["lane"] > 0, result["failure"]
+
+
+def test_harness_memory():
+    """An allocator whose memory nobody touches shows what the harness itself costs: little."""
+    result = replay(workload("churn", 200000), bad("nothing"), extra=("--touch", "none"))
+    assert result["end_rss_bytes"] <= 256 << 10, result["end_rss_bytes"]
+    result = replay(workload("handover", 500, 9), bad("nothing"), extra=("--touch", "none"))
+    assert result["end_rss_bytes"] <= (256 << 10) + 9 * (64 << 10), result["end_rss_bytes"]
+
+
+def test_compare():
+    """A table with every candidate, and raw runs in the JSON; failures keep their row."""
+    churn, trigger = workload("churn", 3000), workload("trigger", 1000)
+    candidates = ["glibc", "glibc MALLOC_ARENA_MAX=1"]
+    if PRELOAD:
+        candidates += [bad("crash"), bad("hang")]
+    chosen = [part for name in candidates for part in ("--allocator", name)]
+    out = os.path.join(SCRATCH, "compare.json")
+    done = run("compare", churn, trigger, *chosen, "--rounds", "2", "--seed", "7", "--timeout", "1s",
+               "--json", out)
+    for name in candidates:
+        assert done.stdout.count(name) >= 2, done.stdout
+    result = json.load(open(out))
+    assert result["schema"] == "alloctape.compare/1" and result["seed"] == 7
+    assert result["candidates"] == candidates and len(result["workloads"]) == 2
+    assert len(result["runs"]) == 2 * 2 * len(candidates)
+    assert result["environment"]["kernel"] and result["environment"]["cores"] > 0
+    seen = {(r["candidate"], r["workload"], r["round"]) for r in result["runs"]}
+    assert len(seen) == len(result["runs"])
+    for r in result["runs"]:
+        fails = r["workload"] == trigger and r["candidate"] in candidates[2:]
+        assert (r["status"] != "ok") == fails, r["failure"]
+    if PRELOAD:
+        assert "SIGSEGV in malloc, op 1000" in done.stdout and "hung" in done.stdout, done.stdout
+        run("compare", trigger, "--allocator", bad("crash"), "--rounds", "1", expect=1)
+
+
+def test_usage():
+    """What cannot be done is said, with a way out."""
+    path = workload("churn", 3000)
+    assert "jemalloc" in run("replay", path, "-a", "no_such_thing", expect=1).stderr
+    assert "ELF" in run("replay", path, "-a", "/etc/passwd", expect=1).stderr
+    run("replay", expect=2)
+    run("replay", path, "--touch", "everything", expect=2)
+    run("replay", path, "--env", "LD_PRELOAD=x", expect=2)
+    run("compare", path, "--rounds", "0", expect=2)
+    with open(os.path.join(SCRATCH, "cut.awl"), "wb") as cut:
+        cut.write(open(path, "rb").read()[:-100])
+    assert "cut.awl" in run("replay", cut.name, expect=1).stderr
+    if PRELOAD:
+        # A library that is no allocator must not pass as one.
+        result = replay(path, os.path.join(ALLOCATORS, "liballoc_none.so"), expect=1)
+        assert result["status"] == "failed" and "malloc" in result["failure"]["message"]
+
+
+def test_failed_new():
+    """A recorded operator new that threw: thrown again, or the allocator's own way out."""
+    path = workload("failed_new")
+    result = replay(path)
+    assert result["status"] == "ok" and result["total_ops"] == 3
+    for name in installed():
+        result = replay(path, name, expect=None)
+        if result["status"] != "ok":
+            assert result["failure"]["op"] == "operator new" and result["failure"]["op_index"] == 1
+
+
+with tempfile.TemporaryDirectory() as SCRATCH:
+    globals()["test_" + TEST]()
