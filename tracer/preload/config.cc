@@ -15,10 +15,44 @@ namespace alloctape::tracer {
 
 Config g_config;
 
+namespace {
+
+constexpr size_t kEnvironmentBytes = 2 * 1024 * 1024;  // the kernel's usual limit for one argument list
+
+// Before libc has set `environ` (a preinit function, the dynamic linker itself), the kernel still has
+// what the image was started with. Mapped once, kept.
+const char* initial_environment(size_t* bytes) {
+  static char* block;
+  static size_t used;
+  if (!block) {
+    void* p = sys::mmap(nullptr, kEnvironmentBytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const long fd = p ? sys::open("/proc/self/environ", O_RDONLY | O_CLOEXEC) : -1;
+    if (fd < 0) return nullptr;
+    block = static_cast<char*>(p);
+    for (long n; used < kEnvironmentBytes - 1 &&
+                 (n = sys::read(static_cast<int>(fd), block + used,
+                                kEnvironmentBytes - 1 - used)) > 0;)
+      used += static_cast<size_t>(n);
+    sys::close(static_cast<int>(fd));
+  }
+  *bytes = used;
+  return block;
+}
+
+}  // namespace
+
 const char* environment(const char* name) {
   const size_t n = strlen(name);
-  for (char** e = environ; e && *e; ++e)
-    if (strncmp(*e, name, n) == 0 && (*e)[n] == '=') return *e + n + 1;
+  if (environ) {
+    for (char** e = environ; *e; ++e)
+      if (strncmp(*e, name, n) == 0 && (*e)[n] == '=') return *e + n + 1;
+    return nullptr;
+  }
+  size_t bytes = 0;
+  const char* block = initial_environment(&bytes);
+  for (const char* p = block; p && p < block + bytes; p += strlen(p) + 1)
+    if (strncmp(p, name, n) == 0 && p[n] == '=') return p + n + 1;
   return nullptr;
 }
 

@@ -69,7 +69,7 @@ ALLOCTAPE_INLINE void* resize(Op op, void* old, size_t bytes, size_t count, cons
                               Call call) {
   if (in_bootstrap(old)) return count ? nullptr : bootstrap_resize(old, bytes);
   Stream* s = t_stream;
-  if (ALLOCTAPE_LIKELY(s->mode == Mode::kActive)) {
+  if (ALLOCTAPE_LIKELY(s->mode == Mode::kActive && op == Op::kRealloc)) {
     const void* before = program_break();
     const uint64_t release = old ? stream_stamp(s) : 0;
     const unsigned old_path = old ? chunk_path(old) : 0;
@@ -79,10 +79,9 @@ ALLOCTAPE_INLINE void* resize(Op op, void* old, size_t bytes, size_t count, cons
     const unsigned path = acquire_path(p, before);
     if (old) {
       put_resize(s, op, old, old_path, p, bytes, count, path, release, stamp);
-    } else if (!(op == Op::kRealloc &&
-                 put_compact(s, wire::Kind::kReallocTo, address(p), bytes,
-                             path & wire::kPathOtherArena,
-                             path & ~unsigned{wire::kPathOtherArena}, stamp))) {
+    } else if (!put_compact(s, wire::Kind::kReallocTo, address(p), bytes,
+                            path & wire::kPathOtherArena,
+                            path & ~unsigned{wire::kPathOtherArena}, stamp)) {
       put_wide_acquire(s, op, p, bytes, count, path, stamp);
     }
     leave(s);
@@ -94,8 +93,11 @@ ALLOCTAPE_INLINE void* resize(Op op, void* old, size_t bytes, size_t count, cons
   const Route r = route(true, old, bytes, frame, &s);
   const uint64_t release = stamp_now();
   const void* before = program_break();
+  if (r == Route::kForwardOnly) return call();
+  // glibc's reallocarray calls realloc, which is ours again.
+  Forwarding forwarding(r, s, op, true, nullptr, bytes, 0, frame);
   void* p = call();
-  if (r == Route::kForwardOnly) return p;
+  forwarding.done();
   WideEvent e = acquire_event(op, p, bytes, count, 0, acquire_path(p, before));
   if (old) {
     e.fields |= wire::kFieldOldPointer | wire::kFieldReleaseStamp;

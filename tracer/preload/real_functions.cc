@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "tracer/preload/stream.h"
 #include "tracer/preload/syscalls.h"
 #include "tracer/preload/forbidden.h"
 
@@ -67,11 +68,16 @@ bool real_functions_ready() {
 }
 
 void* find_real(wire::Op op) {
+  const int index = static_cast<int>(op);
+  if (__atomic_load_n(&g_real.absent[index], __ATOMIC_RELAXED)) return nullptr;
   const char* name = wire::traits(op).symbol;
   const int saved_errno = errno;
+  Quiet quiet;
   void* f = next_symbol(name);
+  bool final = true;
   if (!f && name[0] == '_') {
-    // A C++ runtime that came by dlopen(RTLD_LOCAL) is in no scope that RTLD_NEXT searches.
+    // A C++ runtime that came by dlopen(RTLD_LOCAL) is in no scope that RTLD_NEXT searches. One may
+    // still be loaded later, so its absence is not final.
     static const char* const kRuntimes[] = {"libstdc++.so.6", "libc++.so.1", "libc++abi.so.1"};
     for (const char* runtime : kRuntimes) {
       void* handle = dlopen(runtime, RTLD_LAZY | RTLD_NOLOAD);
@@ -79,9 +85,17 @@ void* find_real(wire::Op op) {
       f = dlsym(handle, name);
       if (f) break;
     }
+    final = false;
+  }
+  if (f) {
+    __atomic_store_n(&g_real.by_op[index], f, __ATOMIC_RELAXED);
+  } else {
+    if (final) __atomic_store_n(&g_real.absent[index], true, __ATOMIC_RELAXED);
+    // The message of the failed search is ours as well: the second call gives it back.
+    dlerror();
+    dlerror();
   }
   errno = saved_errno;
-  __atomic_store_n(&g_real.by_op[static_cast<int>(op)], f, __ATOMIC_RELAXED);
   return f;
 }
 

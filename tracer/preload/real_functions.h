@@ -17,6 +17,7 @@ struct RealFunctions {
   size_t (*usable_size_)(void*);
   // The rest, by opcode; found at the first call of each. find() fills them.
   void* by_op[wire::kApiOpLimit];
+  bool absent[wire::kApiOpLimit];  // looked for in vain
 };
 extern RealFunctions g_real;
 
@@ -25,7 +26,8 @@ extern RealFunctions g_real;
 bool real_functions_ready();
 
 // The real function behind an opcode; nullptr where nobody provides it. C++ operators are also looked
-// for in a C++ runtime that was loaded outside the global scope. Preserves errno.
+// for in a C++ runtime that was loaded outside the global scope. Preserves errno; what the search
+// allocates is no event.
 void* find_real(wire::Op op);
 template <typename F>
 ALLOCTAPE_INLINE F real(wire::Op op) {

@@ -139,6 +139,7 @@ void grow(Image* image, Stream* s) {
 
 }  // namespace
 
+Stream g_quiet{.mode = Mode::kQuiet};
 __thread Stream* t_stream __attribute__((tls_model("initial-exec"))) = &g_unborn;
 
 void put_wide(Stream* s, const WideEvent& e, uint64_t stamp) {
