@@ -19,6 +19,25 @@ Error io_error(const std::string& path, const char* what) {
   return {ErrorCode::kIo, fmt::format("{}: {}", what, std::strerror(errno)), path, {}, {}};
 }
 
+// Lays zero pages of our own over the holes of a sparse file. On tmpfs, even reading a hole through a
+// mapping allocates a page, and on one that is full that is SIGBUS; a trace whose disk ran full is just
+// what a user wants to look at. Failure leaves the mapping as it was, which serves everywhere else.
+void cover_holes(int fd, std::byte* data, std::uint64_t size) {
+  static const std::uint64_t page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  for (::off_t at = 0; static_cast<std::uint64_t>(at) < size;) {
+    const ::off_t hole = ::lseek(fd, at, SEEK_HOLE);
+    if (hole < 0 || static_cast<std::uint64_t>(hole) >= size) return;
+    ::off_t next = ::lseek(fd, hole, SEEK_DATA);
+    if (next < 0) next = static_cast<::off_t>(size);  // ENXIO: nothing but hole from here
+    const std::uint64_t first = (static_cast<std::uint64_t>(hole) + page - 1) / page * page;
+    const std::uint64_t last = static_cast<std::uint64_t>(next) / page * page;
+    if (first < last) {
+      ::mmap(data + first, last - first, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    }
+    at = next;
+  }
+}
+
 }  // namespace
 
 Result<MappedFile> MappedFile::open(const std::string& path) {
@@ -47,6 +66,9 @@ Result<MappedFile> MappedFile::open(const std::string& path) {
       return error;
     }
     file.data_ = static_cast<const std::byte*>(data);
+    if (static_cast<std::uint64_t>(st.st_blocks) * 512 < file.size_) {
+      cover_holes(fd, static_cast<std::byte*>(data), file.size_);
+    }
   }
   ::close(fd);
   return file;
