@@ -15,12 +15,12 @@ endforeach()
 add_library(alloc_none MODULE ${CMAKE_CURRENT_SOURCE_DIR}/allocators/no_allocator.c)
 set_target_properties(alloc_none PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${bad_allocators})
 
-set(tests every_allocator lanes many_lanes touch_and_timing compare usage failed_new)
+set(tests every_allocator lanes many_lanes touch_and_timing compare usage)
 set(flags)
 if(ALLOCTAPE_SANITIZE MATCHES "thread")
   set(flags --no-preload)  # ThreadSanitizer's allocator cannot be replaced
 else()
-  list(APPEND tests bad_allocators harness_memory)
+  list(APPEND tests bad_allocators failed_new harness_memory)
 endif()
 foreach(test IN LISTS tests)
   add_test(NAME simulator.${test}

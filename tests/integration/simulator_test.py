@@ -13,6 +13,10 @@ TEST, ALLOCTAPE, MAKE_WORKLOAD, ALLOCATORS = sys.argv[1:5]
 PRELOAD = "--no-preload" not in sys.argv
 
 
+if not PRELOAD:
+    os.environ["TSAN_OPTIONS"] = "allocator_may_return_null=1"  # as an allocator should
+
+
 def run(*arguments, expect=0, env=None):
     done = subprocess.run([ALLOCTAPE, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True, timeout=120, env={**os.environ, **(env or {})})
