@@ -377,7 +377,7 @@ def installed_allocators():
         return []
     listed = tool_json("allocators", "--json")
     entries = listed["allocators"] if isinstance(listed, dict) else listed
-    here = {e["name"] for e in entries if e.get("path") or e.get("installed") or e["name"] == "glibc"}
+    here = {e["name"] for e in entries if e["installed"]}
     for name in ALLOCATORS:
         if name not in here:
             say(f"SKIP allocator {name}: not installed here")
@@ -385,19 +385,40 @@ def installed_allocators():
 
 
 def replay(workload, allocator, timeout=50):
-    return tool_json("replay", workload, "--allocator", allocator, "--json", timeout=timeout)
+    return tool_json("replay", workload, "--allocator", allocator, "--json", "-", timeout=timeout)
 
 
-def expect_replays(image, scratch, allocators, threads_tolerance=0.01, timeout=50):
-    """trace -> workload -> replay: the same ops by kind and the same live peak, status ok."""
+def expect_replays(image, scratch, allocators, slack_bytes=4096, timeout=50):
+    """trace -> workload -> replay: status ok, the same ops by kind, and the same live peak. With several
+    threads the peak may be off by 1%, or by `slack_bytes` where it is but a few blocks; causal order
+    lets threads run apart, so where it is off by more, the recorded order must give it back. Returns
+    what is to be said of the peak."""
     if not allocators:
-        return 0.0
-    workload = os.path.join(scratch.path, f"{os.path.basename(image.path)}.awl")
-    tool("convert", image.path, "-o", workload, timeout=timeout)
-    tool("check", workload, timeout=timeout)
+        return "-"
     peak = image.stat["live"]["peak_bytes"]
-    tolerance = 0 if image.stat["threads"] <= 1 else threads_tolerance
-    worst = 0.0
+    several = image.stat["threads"] > 1
+    tolerance = max(0.01 * peak, slack_bytes) if several else 0
+    off = replay_under_all(image, scratch, allocators, "causal", timeout)
+    text = deviation(off, peak)
+    if several and off > tolerance:
+        say(f"{describe(image)}: live peak {text} in causal order; trying the recorded order")
+        off = replay_under_all(image, scratch, allocators, "serial", timeout)
+        text += f", serial: {deviation(off, peak)}"
+    expect(off <= tolerance, f"replays of {describe(image)}: live peak {text}")
+    return text
+
+
+def deviation(off, peak):
+    percent = 100 * off / max(1, peak)
+    return "equal" if off == 0 else "off by <0.01%" if percent < 0.01 else f"off by {percent:.2f}%"
+
+
+def replay_under_all(image, scratch, allocators, order, timeout):
+    """Replays in that order under each allocator; returns how far the live peak was off at worst."""
+    workload = os.path.join(scratch.path, f"{os.path.basename(image.path)}.awl")
+    tool("convert", image.path, "-o", workload, "--order", order, timeout=timeout)
+    tool("check", workload, timeout=timeout)
+    worst = 0
     for allocator in allocators:
         result = replay(workload, allocator, timeout)
         who = f"replay of {describe(image)} under {allocator}"
@@ -405,9 +426,7 @@ def expect_replays(image, scratch, allocators, threads_tolerance=0.01, timeout=5
         ops = {k: n for k, n in result["ops"].items() if n}
         expect(ops == image.calls, f"{who}: ops differ from the trace, "
                f"{{function: (recorded, replayed)}} = {differences(image.calls, ops)}")
-        off = abs(result["peak_live_bytes"] - peak)
-        expect(off <= tolerance * peak, f"{who}: live peak {result['peak_live_bytes']}, recorded {peak}")
-        worst = max(worst, off / peak if peak else 0.0)
+        worst = max(worst, abs(result["peak_live_bytes"] - image.stat["live"]["peak_bytes"]))
     os.remove(workload)
     return worst
 

@@ -89,7 +89,6 @@ CPP = """
 #include <iostream>
 #include <map>
 #include <memory>
-#include <regex>
 #include <string>
 #include <vector>
 template <int N> struct Chain { Chain<N - 1> rest; int value() const { return N + rest.value(); } };
@@ -100,7 +99,7 @@ int main() {
   int sum = Chain<60>{}.value();
   for (const auto& [name, members] : groups)
     for (const auto& member : members) sum += *member;
-  std::cout << sum << ' ' << std::regex_match("alloctape", std::regex("(al+o).*")) << '\\n';
+  std::cout << sum << '\\n';
 }
 """
 
@@ -256,9 +255,6 @@ def test(name, matrix_path):
         outcome, traces = runs.recorded()
         h.expect_same_outcome(plain, outcome, "recorded by the preload")
         compare_counts(program, counted, repeats, traces)
-        for image in traces:
-            h.expect_sound(image)
-
         outcome, traces = runs.by_record()
         h.expect_same_outcome(plain, outcome, "recorded by `record`", stderr=False)
         exact = compare_counts(program, counted, repeats, traces)
@@ -272,12 +268,11 @@ def judge(name, traces, exact, scratch, matrix):
         size = h.bytes_per_event(image)
         if image.events > BIG:
             h.expect(size <= MAX_BYTES, f"{h.describe(image)}: {size:.2f} bytes an event")
-        off = h.expect_replays(image, scratch, allocators)
+        peak = h.expect_replays(image, scratch, allocators)
         stat = image.stat
         matrix.add(name, image.name, stat["threads"], image.events, f"{size:.2f}",
                    stat["dropped_events"], stat["order"]["repaired"], stat["order"]["unrepairable"],
-                   exact, stat["live"]["peak_bytes"],
-                   "equal" if off == 0 else f"off by {100 * off:.3f}%")
+                   exact, stat["live"]["peak_bytes"], peak)
     matrix.finish()
 
 
