@@ -34,6 +34,23 @@ struct Finding {
   std::string field;
 };
 
+// Where blocks were lost: acquired again while they were live.
+class LostBlocks : public formats::HeapVisitor {
+ public:
+  void on_lost(const formats::Event& event, formats::Block& block) override {
+    if (findings.size() >= kMaxDamages) return;
+    findings.push_back(
+        {true,
+         fmt::format("thread {} acquires {:#x} with {}, which is live since event {} "
+                     "({} of {} bytes by thread {})",
+                     static_cast<std::uint32_t>(event.thread), block.address,
+                     wire::traits(event.op).name, block.birth_event, wire::traits(block.op).name,
+                     block.size, block.thread),
+         event.offset, "pointer"});
+  }
+  std::vector<Finding> findings;
+};
+
 struct FileReport {
   std::string path;
   std::string kind = "unknown";
@@ -116,9 +133,9 @@ void check_trace(FileReport& report) {
   cli::Progress progress("check " + report.path, "words", file.event_words());
   formats::WalkOptions options;
   options.progress = [&](std::uint64_t done) { progress.update(done); };
-  formats::HeapVisitor nobody;
+  LostBlocks lost;
   formats::HeapWalk walk(file, options);
-  const formats::WalkTotals totals = walk.run(nobody);
+  const formats::WalkTotals totals = walk.run(lost);
   if (totals.corrupt_blocks > 0) list_damages(file, report);
   progress.finish();
 
@@ -127,6 +144,7 @@ void check_trace(FileReport& report) {
         fmt::format("{} unrepairable order inversions: a block was acquired at an address "
                     "that was still live",
                     totals.order.unrepairable));
+    report.findings.insert(report.findings.end(), lost.findings.begin(), lost.findings.end());
   }
   if (file.dropped_events() > 0) {
     report.error(fmt::format("{} events were counted but not recorded", file.dropped_events()));
