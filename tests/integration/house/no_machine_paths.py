@@ -7,7 +7,7 @@ import source_tree
 # Home folders, and the place where this very checkout lies.
 HOME = re.compile(r"(?<![\w.%/-])/(?:home|Users|root)/[A-Za-z0-9_.-]+")
 # Names that stand for "some user" in examples.
-EXAMPLES = ("/home/user", "/home/you", "/home/me")
+EXAMPLES = ("/home/user", "/home/you", "/home/me", "/home/someone")
 
 
 def main():
