@@ -379,6 +379,21 @@ def check_check_says_where_a_trace_breaks(c):
     assert "posix_memalign" in c.run("dump", os.path.join(c.directory, "broken")).out
 
 
+def check_check_says_which_block_was_acquired_while_it_was_live(c):
+    content = bytearray(read(c.trace))
+    offset = next(json.loads(line)["offset"] for line in
+                  c.run("dump", c.trace, "--format", "jsonl", "--op", "calloc").out.splitlines())
+    word = int.from_bytes(content[offset:offset + 8], "little")
+    word = word % (1 << 38) | (0x10000 >> 3) << 38  # the address of malloc's block
+    content[offset:offset + 8] = word.to_bytes(8, "little")
+    report = json.loads(c.run("check", "--json", c.file("twice", bytes(content)), code=1).out)
+    errors = [f for f in report["files"][0]["findings"] if f["severity"] == "error"]
+    assert "1 unrepairable" in errors[0]["message"] and errors[1]["offset"] == offset, report
+    assert "0x10000 with calloc" in errors[1]["message"], report
+    stat = json.loads(c.run("stat", "--json", os.path.join(c.directory, "twice")).out)
+    assert stat["order"]["unrepairable"] == 1 and stat["order"]["unseen_releases"] == 1, stat
+
+
 def check_check_says_where_a_workload_breaks(c):
     content = bytearray(read(c.workload))
     offset = next(json.loads(line)["offset"] for line in
