@@ -19,9 +19,10 @@ Error io_error(const std::string& path, const char* what) {
   return {ErrorCode::kIo, fmt::format("{}: {}", what, std::strerror(errno)), path, {}, {}};
 }
 
-// Lays zero pages of our own over the holes of a sparse file. On tmpfs, even reading a hole through a
-// mapping allocates a page, and on one that is full that is SIGBUS; a trace whose disk ran full is just
-// what a user wants to look at. Failure leaves the mapping as it was, which serves everywhere else.
+// Lays zero pages of our own over the holes of a sparse file. On tmpfs, even reading a hole through
+// a mapping allocates a page, and on one that is full that is SIGBUS; a trace whose disk ran full
+// is just what a user wants to look at. Failure leaves the mapping as it was, which serves
+// everywhere else.
 void cover_holes(int fd, std::byte* data, std::uint64_t size) {
   static const std::uint64_t page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
   for (::off_t at = 0; static_cast<std::uint64_t>(at) < size;) {

@@ -15,14 +15,15 @@ namespace alloctape::formats {
 
 struct TraceScan {
   std::vector<std::vector<BlockRef>> streams;
-  std::vector<std::unique_ptr<std::uint64_t[]>> staged_copies;  // what some BlockRef::data point into
+  std::vector<std::unique_ptr<std::uint64_t[]>>
+      staged_copies;  // what some BlockRef::data point into
   std::vector<wire::RssSample> rss;
   TraceMetadata metadata;
   std::uint64_t dropped_events = 0;  // of staging extents
   std::uint64_t event_words = 0;
   bool truncated = false;
-  // A stream has its staged tail, but not the block before it. In a trace that is being written this
-  // means that the block reached the file after the file was mapped: map it again.
+  // A stream has its staged tail, but not the block before it. In a trace that is being written
+  // this means that the block reached the file after the file was mapped: map it again.
   bool tail_without_body = false;
   std::vector<Error> warnings;
 };
