@@ -87,9 +87,8 @@ void put_resize(Stream* s, wire::Op op, const void* old, unsigned old_path, cons
     }
   }
   WideEvent e{.op = op};
-  e.path = path;
-  if (p && p != old) e.path |= wire::kPathMoved;
-  if (!p && (size || count)) e.path |= wire::kPathFailed;  // realloc(p, 0) may free and return NULL
+  if (p) e.path = path | (p != old ? unsigned{wire::kPathMoved} : 0u);
+  else if (size || count) e.path = wire::kPathFailed;  // realloc(p, 0) may free and return NULL
   e.fields = wire::kFieldReleaseStamp | wire::kFieldPointer | wire::kFieldOldPointer |
              wire::kFieldSize;
   e.release_stamp = release;
