@@ -39,12 +39,12 @@ class TempFile {
   void write(const std::string& bytes) const {
     std::ofstream(path_, std::ios::binary | std::ios::trunc) << bytes;
   }
+  // In place: replacing a file's whole content makes some file systems write it to the disk.
   template <typename T>
   void patch(std::uint64_t offset, T value) const {
-    std::string bytes = read();
-    ASSERT_LE(offset + sizeof value, bytes.size());
-    std::memcpy(bytes.data() + offset, &value, sizeof value);
-    write(bytes);
+    std::fstream file(path_, std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(static_cast<std::streamoff>(offset));
+    file.write(reinterpret_cast<const char*>(&value), sizeof value);
   }
 
  private:
