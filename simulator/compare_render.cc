@@ -67,7 +67,10 @@ std::vector<std::string> main_kinds(const std::vector<const RunResult*>& runs) {
 }
 
 std::string bytes_text(double v) { return cli::bytes(static_cast<std::uint64_t>(v)); }
-std::string ns_text(double v) { return fmt::format("{:.{}f}", v, v < 99.95 ? 1 : 0); }
+// Plain ns, as the header says; a unit of their own where that would be a long number.
+std::string ns_text(double v) {
+  return v < 1e5 ? fmt::format("{:.{}f}", v, v < 99.95 ? 1 : 0) : cli::duration_ns(v);
+}
 
 std::vector<Column> columns_for(const std::vector<const RunResult*>& runs) {
   std::vector<Column> columns;
