@@ -19,7 +19,8 @@ constexpr std::uint64_t kNever = ~std::uint64_t{0};
 Op op_of(const Event& event, std::uint64_t slot, std::uint8_t flags = 0) {
   const wire::OpTraits& traits = wire::traits(event.op);
   Op op{.op = event.op, .flags = flags, .slot = slot};
-  if (traits.takes_size) op.size = event.size;
+  // What a resize that released its block asked for is 0, whatever a broken trace may say.
+  if (traits.takes_size && !(flags & wire::kOpFreesBlock)) op.size = event.size;
   if (traits.takes_alignment) op.alignment = event.alignment;
   return op;
 }
@@ -180,12 +181,16 @@ void ScriptBuilder::on_null(const Event& event) {
 void ScriptBuilder::on_failed(const Event& event, Block* block) {
   const std::uint32_t lane = begin(event);
   ++counts_.failed_calls;
-  Op op = op_of(event, 0, wire::kOpFailed);
-  if (event.count != 0) {  // the product overflowed: the factors are what counts
+  const OpClass op_class = wire::op_class(event.op);
+  // A release or a query cannot fail; should a trace say so, NULL is what harms nobody.
+  const bool can_fail = op_class == OpClass::kAcquire || op_class == OpClass::kResize;
+  Op op = op_of(event, 0, can_fail ? wire::kOpFailed : 0);
+  // The product overflowed: the factors are what counts.
+  if (event.count != 0 && wire::traits(event.op).takes_count) {
     op.count = event.count;
     op.size = event.value;
   }
-  if (block != nullptr) {
+  if (block != nullptr && can_fail) {
     sequencer_.require(lane, Place::unpack(block->user.b));
     op.slot = block->user.a;
     touch(lane, *block, sequencer_.append(lane, op));
