@@ -384,11 +384,11 @@ def installed_allocators():
     return [name for name in ALLOCATORS if name in here]
 
 
-def replay(workload, allocator, timeout=50):
-    return tool_json("replay", workload, "--allocator", allocator, "--json", "-", timeout=timeout)
+def replay(workload, allocator, timeout=50, options=()):
+    return tool_json("replay", workload, "--allocator", allocator, "--json", "-", *options, timeout=timeout)
 
 
-def expect_replays(image, scratch, allocators, slack_bytes=4096, timeout=50):
+def expect_replays(image, scratch, allocators, slack_bytes=4096, timeout=50, options=()):
     """trace -> workload -> replay: status ok, the same ops by kind, and the same live peak. With several
     threads the peak may be off by 1%, or by `slack_bytes` where it is but a few blocks; causal order
     lets threads run apart, so where it is off by more, the recorded order must give it back. Returns
@@ -398,11 +398,11 @@ def expect_replays(image, scratch, allocators, slack_bytes=4096, timeout=50):
     peak = image.stat["live"]["peak_bytes"]
     several = image.stat["threads"] > 1
     tolerance = max(0.01 * peak, slack_bytes) if several else 0
-    off = replay_under_all(image, scratch, allocators, "causal", timeout)
+    off = replay_under_all(image, scratch, allocators, "causal", timeout, options)
     text = deviation(off, peak)
     if several and off > tolerance:
         say(f"{describe(image)}: live peak {text} in causal order; trying the recorded order")
-        off = replay_under_all(image, scratch, allocators, "serial", timeout)
+        off = replay_under_all(image, scratch, allocators, "serial", timeout, options)
         text += f", serial: {deviation(off, peak)}"
     expect(off <= tolerance, f"replays of {describe(image)}: live peak {text}")
     return text
@@ -413,14 +413,14 @@ def deviation(off, peak):
     return "equal" if off == 0 else "off by <0.01%" if percent < 0.01 else f"off by {percent:.2f}%"
 
 
-def replay_under_all(image, scratch, allocators, order, timeout):
+def replay_under_all(image, scratch, allocators, order, timeout, options=(), turns=1):
     """Replays in that order under each allocator; returns how far the live peak was off at worst."""
     workload = os.path.join(scratch.path, f"{os.path.basename(image.path)}.awl")
     tool("convert", image.path, "-o", workload, "--order", order, timeout=timeout)
     tool("check", workload, timeout=timeout)
     worst = 0
-    for allocator in allocators:
-        result = replay(workload, allocator, timeout)
+    for allocator in list(allocators) * turns:
+        result = replay(workload, allocator, timeout, options)
         who = f"replay of {describe(image)} under {allocator}"
         expect(result["status"] == "ok", f"{who} ended with {result['status']!r}: {result}")
         ops = {k: n for k, n in result["ops"].items() if n}

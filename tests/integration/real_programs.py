@@ -143,8 +143,9 @@ def prepare_list(folder):
     write(folder, "list", "".join(f"{i * 7919 % 30011} word{i % 501} text\n" for i in range(30000)))
 
 
+# Every stage reads to the end: a writer whose reader left early would die of SIGPIPE now here, now there.
 PIPELINE = """
-sort -k1n list | awk '{print $2}' | sed s/word/w/ | sort | uniq -c | sort -rn | head -5
+sort -k1n list | awk '{print $2}' | sed s/word/w/ | sort | uniq -c | sort -rn | sed -n 1,5p
 grep -c 'w.*1' list; cut -d' ' -f2 list | tr a-z A-Z | wc -c; printf '%s\\n' "$(ls | tail -1)"
 (cat list; echo end) | tail -2
 """
