@@ -28,7 +28,7 @@ double per_op(std::uint64_t n, std::uint64_t ops) {
 class Lines {
  public:
   void add(const char* label, const std::string& value) {
-    text_ += fmt::format("  {:<22}{}\n", label, value);
+    text_ += fmt::format("  {:<26}{}\n", label, value);
   }
   // Only what happened is worth a line.
   void add_count(const char* label, std::uint64_t n, const char* note = "") {
@@ -82,7 +82,7 @@ std::string summary_text(const ConvertSummary& s, const ConvertOptions& options,
   lines.add_count("threads without an end", s.unended_threads);
   lines.add_count("ops after thread end", s.late_ops, " (done by the lane's next thread)");
   const double rate = s.wall_seconds > 0 ? static_cast<double>(s.events) / s.wall_seconds : 0;
-  return fmt::format("{} -> {}\n{}  {:<22}{} from {} in {} ({:.1f} million events/s)\n", trace,
+  return fmt::format("{} -> {}\n{}  {:<26}{} from {} in {} ({:.1f} million events/s)\n", trace,
                      workload, lines.take(), "written", cli::bytes(s.workload_bytes),
                      cli::bytes(s.trace_bytes), cli::duration_ns(s.wall_seconds * 1e9), rate / 1e6);
 }

@@ -209,5 +209,78 @@ TEST(ConvertedOrder, LargeProgramsValidate) {
   }
 }
 
+// Executes a workload with one lane preferred over the next, each as far as it can go: as uneven as
+// a replay can be. Returns the highest live heap it met.
+std::uint64_t peak_of_greedy_replay(const WorkloadFile& file, std::uint32_t favourite) {
+  struct Lane {
+    std::vector<OpView> ops;
+    std::vector<std::uint64_t> ends;
+    std::size_t next = 0;
+    std::uint64_t passed = 0;
+    bool running = false;
+  };
+  std::vector<Lane> lanes(file.header().lanes);
+  for (std::size_t i = 0; i < lanes.size(); ++i) {
+    const wire::LaneEntry& entry = file.lanes()[i];
+    for (const auto& chunk : file.chunks().subspan(entry.first_chunk, entry.chunks)) {
+      const auto words = file.words(chunk);
+      const std::uint64_t* end = words.data() + words.size();
+      for (const std::uint64_t* p = words.data(); p < end; p += lanes[i].ops.back().words) {
+        lanes[i].ops.push_back(formats::decode(p, end));
+        lanes[i].ends.push_back(chunk.first_word + static_cast<std::uint64_t>(p - words.data()) +
+                                lanes[i].ops.back().words);
+      }
+    }
+  }
+  std::vector<std::uint64_t> sizes(file.header().slots + 1);
+  std::uint64_t live = 0, peak = 0;
+  lanes[0].running = true;
+  const auto step = [&](Lane& lane) {  // false: the lane cannot go on
+    if (!lane.running || lane.next == lane.ops.size()) return false;
+    const OpView& op = lane.ops[lane.next];
+    if (op.op == wire::Op::kWait && lanes[op.slot].passed < op.size) return false;
+    if (op.op == wire::Op::kSpawn) lanes[op.size].running = true;
+    if (op.op == wire::Op::kExit) lane.running = false;
+    if (wire::is_api_op(op.op) && op.slot != 0 && op.flags != wire::kOpFailed &&
+        wire::op_class(op.op) != wire::OpClass::kQuery) {
+      live -= sizes[op.slot];
+      sizes[op.slot] = wire::op_class(op.op) == wire::OpClass::kRelease ? 0 : op.size;
+      live += sizes[op.slot];
+      peak = std::max(peak, live);
+    }
+    lane.passed = lane.ends[lane.next++];
+    return true;
+  };
+  for (bool progress = true; progress;) {
+    progress = false;
+    for (std::size_t i = 0; i < lanes.size() && !progress; ++i) {
+      while (step(lanes[(favourite + i) % lanes.size()])) progress = true;
+    }
+  }
+  return peak;
+}
+
+TEST(ConvertedOrder, BoundedKeepsTheLivePeakUnderTheMostUnevenReplay) {
+  const Program program = make_program({.seed = 5,
+                                        .events = 250'000,
+                                        .most_threads = 3,
+                                        .thread_change_percent = 1,
+                                        .switch_percent = 10,
+                                        .unseen = false});
+  TempPath trace, workload(".awl");
+  formats::test::write_trace(trace.str(), program.trace);
+  auto summary = convert(formats::test::open_trace(trace.str()), workload.str(), {});
+  ASSERT_TRUE(summary.ok()) << summary.error().to_string();
+  const auto file = WorkloadFile::open(workload.str());
+  ASSERT_TRUE(file.ok());
+  const auto recorded = static_cast<double>(summary->peak_live_bytes);
+  for (std::uint32_t lane = 0; lane < file.value().header().lanes; ++lane) {
+    const auto peak = static_cast<double>(peak_of_greedy_replay(file.value(), lane));
+    EXPECT_GT(peak, recorded * 0.99);
+    EXPECT_LT(peak, recorded * 1.01);
+  }
+  EXPECT_LT(summary->sync_points * 10, summary->ops);
+}
+
 }  // namespace
 }  // namespace alloctape::converter
