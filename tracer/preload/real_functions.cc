@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "tracer/preload/stream.h"
+#include "tracer/preload/elf_lookup.h"
 #include "tracer/preload/syscalls.h"
 #include "tracer/preload/forbidden.h"
 
@@ -71,31 +71,13 @@ void* find_real(wire::Op op) {
   const int index = static_cast<int>(op);
   if (__atomic_load_n(&g_real.absent[index], __ATOMIC_RELAXED)) return nullptr;
   const char* name = wire::traits(op).symbol;
-  const int saved_errno = errno;
-  Quiet quiet;
-  void* f = next_symbol(name);
-  bool final = true;
-  if (!f && name[0] == '_') {
-    // A C++ runtime that came by dlopen(RTLD_LOCAL) is in no scope that RTLD_NEXT searches. One may
-    // still be loaded later, so its absence is not final.
-    static const char* const kRuntimes[] = {"libstdc++.so.6", "libc++.so.1", "libc++abi.so.1"};
-    for (const char* runtime : kRuntimes) {
-      void* handle = dlopen(runtime, RTLD_LAZY | RTLD_NOLOAD);
-      if (!handle) continue;
-      f = dlsym(handle, name);
-      if (f) break;
-    }
-    final = false;
-  }
+  void* f = find_behind_us(name);
   if (f) {
     __atomic_store_n(&g_real.by_op[index], f, __ATOMIC_RELAXED);
-  } else {
-    if (final) __atomic_store_n(&g_real.absent[index], true, __ATOMIC_RELAXED);
-    // The message of the failed search is ours as well: the second call gives it back.
-    dlerror();
-    dlerror();
+  } else if (name[0] != '_') {
+    // Final: the C functions come with libc or an allocator, at start. A C++ runtime may come later.
+    __atomic_store_n(&g_real.absent[index], true, __ATOMIC_RELAXED);
   }
-  errno = saved_errno;
   return f;
 }
 

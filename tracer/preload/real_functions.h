@@ -25,9 +25,8 @@ extern RealFunctions g_real;
 // dynamic linker's search for them: then the bootstrap arena serves.
 bool real_functions_ready();
 
-// The real function behind an opcode; nullptr where nobody provides it. C++ operators are also looked
-// for in a C++ runtime that was loaded outside the global scope. Preserves errno; what the search
-// allocates is no event.
+// The real function behind an opcode; nullptr where nobody provides it. Looked for in everything
+// loaded behind this library, a C++ runtime outside the global scope included. Allocates nothing.
 void* find_real(wire::Op op);
 template <typename F>
 ALLOCTAPE_INLINE F real(wire::Op op) {

@@ -139,7 +139,6 @@ void grow(Image* image, Stream* s) {
 
 }  // namespace
 
-Stream g_quiet{.mode = Mode::kQuiet};
 __thread Stream* t_stream __attribute__((tls_model("initial-exec"))) = &g_unborn;
 
 void put_wide(Stream* s, const WideEvent& e, uint64_t stamp) {
@@ -304,8 +303,6 @@ Route route(bool acquires, const void* pointer, uint64_t size, const void* frame
     case Mode::kActive:
     case Mode::kStopped:
       return Route::kRecord;
-    case Mode::kQuiet:
-      return Route::kForwardOnly;
     case Mode::kForwarding: {
       const Forwarded& f = s->forwarded;
       if (frame >= f.frame) {  // stacks grow down: the operator's frame is gone

@@ -26,8 +26,7 @@ enum class Mode : uint32_t {
   kBusy = 2,        // inside the recorder
   kForwarding = 3,  // inside a C++ operator's real function, whose inner calls are no events
   kStopped = 4,     // a limit was hit: count, record nothing
-  kQuiet = 5,       // inside the tracer's own use of the dynamic linker
-  kDead = 6,        // the thread's stream was handed on
+  kDead = 5,        // the thread's stream was handed on
 };
 
 // A C++ operator in flight: what libstdc++ calls below it is the same application call. A frame that
@@ -61,26 +60,6 @@ struct alignas(64) Stream {
 
 // Never null: threads without a stream point at a constant one whose mode sends them the slow way.
 extern __thread Stream* t_stream __attribute__((tls_model("initial-exec")));
-
-// While one lives, nothing this thread allocates is an event: the dynamic linker, asked by us, allocates
-// on our account.
-extern Stream g_quiet;
-class Quiet {
- public:
-  Quiet() : saved_(t_stream) {
-    t_stream = &g_quiet;
-    asm volatile("" ::: "memory");  // libc declares dlsym a leaf: the store must not sink past it
-  }
-  ~Quiet() {
-    asm volatile("" ::: "memory");
-    t_stream = saved_;
-  }
-  Quiet(const Quiet&) = delete;
-  Quiet& operator=(const Quiet&) = delete;
-
- private:
-  Stream* saved_;
-};
 
 inline constexpr uint32_t kSparseStampEvery = 16;
 inline constexpr size_t kSmallStaging = 4096, kLargeStaging = 64 * 1024;

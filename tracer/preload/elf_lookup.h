@@ -1,0 +1,13 @@
+// Finding a function in the objects that are loaded behind us, without the dynamic linker's help:
+// dlsym allocates its error messages, dlopen its bookkeeping, and neither is the program's doing.
+#pragma once
+
+#include "tracer/preload/law.h"
+
+namespace alloctape::tracer {
+
+// The first definition of a function in an object loaded after this library, in load order: what
+// RTLD_NEXT means, and beyond it the objects that came by dlopen(RTLD_LOCAL). nullptr: none.
+void* find_behind_us(const char* name);
+
+}  // namespace alloctape::tracer
