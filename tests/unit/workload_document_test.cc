@@ -1,7 +1,6 @@
 // docs/formats/workload.md says what the code does: its example is read as a workload, its layout
 // tables are compared with the structures.
 #include <map>
-#include <regex>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -37,9 +36,10 @@ std::vector<std::string> lines_between(const std::string& text, const std::strin
 
 TEST(WorkloadDocument, ItsExampleIsAWorkloadOfTheOpsItLists) {
   const std::string text = document();
-  std::smatch size;
-  ASSERT_TRUE(std::regex_search(text, size, std::regex("the file has (\\d+) bytes")));
-  std::string bytes(std::stoul(size[1]), '\0');
+  const std::string before_size = "the file has ";
+  const std::size_t size_at = text.find(before_size);
+  ASSERT_NE(size_at, std::string::npos);
+  std::string bytes(std::stoul(text.substr(size_at + before_size.size())), '\0');
   std::size_t shown = 0;
   for (const std::string& line : lines_between(text, "```hex", "```")) {
     if (line.empty() || line[0] == '#') continue;
@@ -60,7 +60,7 @@ TEST(WorkloadDocument, ItsExampleIsAWorkloadOfTheOpsItLists) {
   // The listing, without the lane's name in front and the blanks that align it.
   std::vector<std::string> listed;
   for (const std::string& line : lines_between(text, "```text", "```")) {
-    listed.push_back(std::regex_replace(line.substr(9), std::regex("^ +"), ""));
+    listed.push_back(line.substr(line.find_first_not_of(' ', 9)));
   }
   std::vector<std::string> found;
   std::istringstream in(workload_text(*file));
@@ -74,11 +74,14 @@ using Layout = std::map<std::string, std::pair<std::size_t, std::size_t>>;
 
 Layout layout_in_document(const std::string& heading) {
   Layout layout;
-  const std::regex row("^\\| `(\\w+)` \\| (\\d+) \\| (\\d+) \\|.*");
+  // Rows like: | `field` | 8 | 2 | meaning |
   for (const std::string& line : lines_between(document(), heading + "\n", "\n#")) {
-    std::smatch match;
-    if (std::regex_match(line, match, row)) {
-      layout[match[1]] = {std::stoul(match[2]), std::stoul(match[3])};
+    if (!line.starts_with("| `")) continue;
+    std::istringstream in(line);
+    std::string bar, name;
+    std::size_t offset = 0, size = 0;
+    if (in >> bar >> name >> bar >> offset >> bar >> size) {
+      layout[name.substr(1, name.size() - 2)] = {offset, size};
     }
   }
   return layout;
