@@ -48,7 +48,7 @@ Json candidate_json(const CandidateInfo& c) {
   Json environment = Json::object();
   for (const auto& [key, value] : c.environment) environment[key] = value;
   return {{"name", c.name},
-          {"library", text_or_null(c.library)},
+          {"library", text_or_null(c.preload_path)},
           {"version", text_or_null(c.version)},
           {"build_id", text_or_null(c.build_id)},
           {"environment", environment}};
@@ -57,7 +57,7 @@ void read_candidate(const Json& from, RunResult& run) {
   run.candidate.name = from.at("candidate").get<std::string>();
   const auto it = from.find("candidate_info");
   if (it == from.end()) return;
-  read(*it, "library", run.candidate.library);
+  read(*it, "library", run.candidate.preload_path);
   read(*it, "version", run.candidate.version);
   read(*it, "build_id", run.candidate.build_id);
   if (const auto env = it->find("environment"); env != it->end())

@@ -57,7 +57,7 @@ struct RunFailure {
 
 struct CandidateInfo {
   std::string name;     // as the user wrote it, settings included: what results are told apart by
-  std::string library;  // path; empty for the C library's own
+  std::string preload_path;  // path; empty for the C library's own
   std::string version;
   std::string build_id;
   std::vector<std::pair<std::string, std::string>> environment;  // settings of this candidate

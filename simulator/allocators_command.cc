@@ -20,8 +20,8 @@ std::string json_text(const std::vector<KnownAllocator>& all) {
     list.push_back({{"name", a.name},
                     {"installed", a.installed},
                     {"version", or_null(a.version)},
-                    {"library", or_null(a.library)},
-                    {"build_id", or_null(a.library.empty() ? "" : build_id_of(a.library))},
+                    {"library", or_null(a.preload_path)},
+                    {"build_id", or_null(a.preload_path.empty() ? "" : build_id_of(a.preload_path))},
                     {"debian_packages", a.packages},
                     {"about", a.about}});
   return nlohmann::json{{"schema", "alloctape.allocators/1"}, {"allocators", list}}.dump(2);
@@ -50,7 +50,7 @@ int run_allocators_command(const std::vector<std::string>& args) {
     for (const KnownAllocator& a : all) {
       if (a.installed)
         table.row({cli::bold(a.name), a.version.empty() ? "-" : a.version,
-                   a.library.empty() ? "(the C library's own)" : a.library, a.about});
+                   a.preload_path.empty() ? "(the C library's own)" : a.preload_path, a.about});
       else
         table.row({a.name, cli::dim("missing"), "Debian: " + a.packages, a.about});
     }

@@ -150,8 +150,8 @@ std::vector<KnownAllocator> known_allocators() {
                  "the C library's own; settings: MALLOC_ARENA_MAX and the like, GLIBC_TUNABLES"});
   for (const Alias& alias : aliases()) {
     KnownAllocator known{alias.name, find_library(alias), false, "", alias.packages, alias.about};
-    known.installed = !known.library.empty();
-    if (known.installed) known.version = version_of(alias, known.library);
+    known.installed = !known.preload_path.empty();
+    if (known.installed) known.version = version_of(alias, known.preload_path);
     all.push_back(std::move(known));
   }
   return all;
@@ -189,9 +189,9 @@ formats::Result<Candidate> parse_candidate(const std::string& text) {
     if (!is_shared_library(real.string()))
       return unknown(name + " is no 64-bit ELF shared library");
     candidate.name = fs::path(name).filename().string();
-    candidate.library = fs::absolute(name, error).string();
+    candidate.preload_path = fs::absolute(name, error).string();
     candidate.version = file_version(name);
-    candidate.build_id = build_id_of(candidate.library);
+    candidate.build_id = build_id_of(candidate.preload_path);
     return candidate;
   }
 
@@ -203,9 +203,9 @@ formats::Result<Candidate> parse_candidate(const std::string& text) {
       return unknown(name + " is not installed here (Debian: apt-get install " +
                      known.packages.substr(0, known.packages.find(' ')) + ")");
     candidate.name = known.name;
-    candidate.library = known.library;
+    candidate.preload_path = known.preload_path;
     candidate.version = known.version;
-    if (!known.library.empty()) candidate.build_id = build_id_of(known.library);
+    if (!known.preload_path.empty()) candidate.build_id = build_id_of(known.preload_path);
     return candidate;
   }
   return unknown("there is no allocator \"" + name + "\"; known are " + names +

@@ -17,7 +17,7 @@ using Setting = std::pair<std::string, std::string>;  // of the environment
 struct Candidate {
   std::string label;    // as the user wrote it: "jemalloc MALLOC_CONF=narenas:2"
   std::string name;     // "jemalloc", or the file's name
-  std::string library;  // absolute path to preload; empty: the C library's own allocator
+  std::string preload_path;  // absolute path to preload; empty: the C library's own allocator
   std::string version;  // empty: unknown
   std::string build_id;
   std::vector<Setting> environment;
@@ -28,7 +28,7 @@ struct Candidate {
 // An allocator that we know by name.
 struct KnownAllocator {
   std::string name;
-  std::string library;  // where it is; empty when missing, and always for glibc
+  std::string preload_path;  // where it is; empty when missing, and always for glibc
   bool installed = false;
   std::string version;
   std::string packages;  // that bring it, on Debian 12

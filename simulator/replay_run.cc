@@ -118,7 +118,7 @@ std::vector<std::string> environment_for(const Candidate& candidate, const RunSe
   variables.erase("LD_PRELOAD");  // the candidate alone
   for (const auto& [key, value] : settings.environment) variables[key] = value;
   for (const auto& [key, value] : candidate.environment) variables[key] = value;
-  if (!candidate.library.empty()) variables["LD_PRELOAD"] = candidate.library;
+  if (!candidate.preload_path.empty()) variables["LD_PRELOAD"] = candidate.preload_path;
   std::vector<std::string> all;
   for (const auto& [key, value] : variables) all.push_back(key + "=" + value);
   return all;
@@ -217,16 +217,16 @@ class Watch {
 // The dynamic linker ignores a preload that it cannot load: then we would measure the C library and
 // call it something else.
 void check_who_serves(const Candidate& candidate, RunResult& run) {
-  if (run.malloc_library.empty() || candidate.library.empty()) return;
+  if (run.malloc_library.empty() || candidate.preload_path.empty()) return;
   std::error_code error;
   const auto serving = std::filesystem::canonical(run.malloc_library, error);
-  const auto wanted = std::filesystem::canonical(candidate.library, error);
+  const auto wanted = std::filesystem::canonical(candidate.preload_path, error);
   if (serving == wanted) return;
   const std::string name = serving.filename().string();
   if (name.rfind("libc.so", 0) == 0 || name.rfind("libc-", 0) == 0) {
     run.status = RunStatus::kFailed;
     formats::RunFailure failure;
-    failure.message = candidate.library +
+    failure.message = candidate.preload_path +
                       " could not be preloaded, or does not define malloc: the C library served "
                       "the calls";
     failure.phase = "start";

@@ -8,7 +8,7 @@ namespace {
 TEST(Candidate, GlibcNeedsNoLibrary) {
   const auto c = parse_candidate("glibc");
   ASSERT_TRUE(c.ok());
-  EXPECT_EQ(c.value().library, "");
+  EXPECT_EQ(c.value().preload_path, "");
   EXPECT_EQ(c.value().label, "glibc");
   EXPECT_FALSE(c.value().version.empty());
 }
@@ -45,7 +45,7 @@ TEST(Candidate, KnownAllocatorsNameTheirPackages) {
   for (const KnownAllocator& a : all) {
     EXPECT_FALSE(a.packages.empty()) << a.name;
     if (a.installed && a.name != "glibc") {
-      EXPECT_EQ(a.library[0], '/') << a.name;
+      EXPECT_EQ(a.preload_path[0], '/') << a.name;
     }
   }
 }
