@@ -56,7 +56,7 @@ struct RunFailure {
 };
 
 struct CandidateInfo {
-  std::string name;     // as the user wrote it, settings included: what results are told apart by
+  std::string name;  // as the user wrote it, settings included: what results are told apart by
   std::string preload_path;  // path; empty for the C library's own
   std::string version;
   std::string build_id;

@@ -17,13 +17,14 @@ std::string json_text(const std::vector<KnownAllocator>& all) {
   };
   nlohmann::json list = nlohmann::json::array();
   for (const KnownAllocator& a : all)
-    list.push_back({{"name", a.name},
-                    {"installed", a.installed},
-                    {"version", or_null(a.version)},
-                    {"library", or_null(a.preload_path)},
-                    {"build_id", or_null(a.preload_path.empty() ? "" : build_id_of(a.preload_path))},
-                    {"debian_packages", a.packages},
-                    {"about", a.about}});
+    list.push_back(
+        {{"name", a.name},
+         {"installed", a.installed},
+         {"version", or_null(a.version)},
+         {"library", or_null(a.preload_path)},
+         {"build_id", or_null(a.preload_path.empty() ? "" : build_id_of(a.preload_path))},
+         {"debian_packages", a.packages},
+         {"about", a.about}});
   return nlohmann::json{{"schema", "alloctape.allocators/1"}, {"allocators", list}}.dump(2);
 }
 

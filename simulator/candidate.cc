@@ -141,7 +141,7 @@ bool is_shared_library(const std::string& path) {
 }  // namespace
 
 formats::CandidateInfo Candidate::info() const {
-  return {label, library, version, build_id, environment};
+  return {label, preload_path, version, build_id, environment};
 }
 
 std::vector<KnownAllocator> known_allocators() {

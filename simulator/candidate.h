@@ -15,10 +15,10 @@ namespace alloctape::simulator {
 using Setting = std::pair<std::string, std::string>;  // of the environment
 
 struct Candidate {
-  std::string label;    // as the user wrote it: "jemalloc MALLOC_CONF=narenas:2"
-  std::string name;     // "jemalloc", or the file's name
+  std::string label;         // as the user wrote it: "jemalloc MALLOC_CONF=narenas:2"
+  std::string name;          // "jemalloc", or the file's name
   std::string preload_path;  // absolute path to preload; empty: the C library's own allocator
-  std::string version;  // empty: unknown
+  std::string version;       // empty: unknown
   std::string build_id;
   std::vector<Setting> environment;
 
