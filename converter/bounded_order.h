@@ -10,8 +10,9 @@
 // window k-2 plus everything acquired in k-1 and k, and no more. So a window ends where this would
 // exceed the highest live heap so far by 1%: windows are long (kDefaultWindow events) wherever the
 // heap is below its peak, and short only where it is at its peak and churns. They are never shorter
-// than kMinEventsPerLane events for each lane, which bounds the cost, and with it the guarantee:
-// heaps of a few thousand blocks may overshoot by more.
+// than kMinEventsPerLane events or kMinBytesPerLane acquired bytes for each lane (whichever comes
+// first: touching so many bytes costs more than meeting), which bounds the cost, and with it the
+// guarantee: heaps of a few thousand small blocks may overshoot by more.
 //
 // The peak must also be reached. At each event that raises the live heap 0.5% above the last such
 // place, all lanes meet (a checkpoint without slack): there the replay holds exactly what the
@@ -41,18 +42,22 @@ class BoundedOrder {
   void after(std::uint64_t acquired_bytes, std::uint64_t live_bytes, std::uint64_t peak_bytes) {
     ++events_;
     acquired_ += acquired_bytes;
-    if (live_bytes > barrier_bytes_ + barrier_bytes_ / 200 && events_ >= shortest()) {
+    if (live_bytes > barrier_bytes_ + barrier_bytes_ / 200 && long_enough()) {
       barrier_bytes_ = live_bytes;
       meet(live_bytes, peak_bytes);
-    } else if (events_ >= longest_ || (acquired_ > allowance_ && events_ >= shortest())) {
+    } else if (events_ >= longest_ || (acquired_ > allowance_ && long_enough())) {
       next_window(live_bytes, peak_bytes);
     }
   }
 
  private:
   static constexpr std::uint64_t kMinEventsPerLane = 32;
+  static constexpr std::uint64_t kMinBytesPerLane = 64 * 1024;
 
-  std::uint64_t shortest() const { return kMinEventsPerLane * sequencer_.lanes(); }
+  bool long_enough() const {
+    const std::uint64_t lanes = sequencer_.lanes();
+    return events_ >= kMinEventsPerLane * lanes || acquired_ >= kMinBytesPerLane * lanes;
+  }
   void enter(std::uint32_t lane);
   void next_window(std::uint64_t live_bytes, std::uint64_t peak_bytes);
   void meet(std::uint64_t live_bytes, std::uint64_t peak_bytes);
