@@ -389,21 +389,15 @@ def replay(workload, allocator, timeout=50, options=()):
 
 
 def expect_replays(image, scratch, allocators, slack_bytes=4096, timeout=50, options=()):
-    """trace -> workload -> replay: status ok, the same ops by kind, and the same live peak. With several
-    threads the peak may be off by 1%, or by `slack_bytes` where it is but a few blocks; causal order
-    lets threads run apart, so where it is off by more, the recorded order must give it back. Returns
-    what is to be said of the peak."""
+    """trace -> workload -> replay in the default order: status ok, the same ops by kind, and the same live
+    peak; with several threads within 1%, or `slack_bytes` where that is but a few blocks. Returns what
+    is to be said of the peak."""
     if not allocators:
         return "-"
     peak = image.stat["live"]["peak_bytes"]
-    several = image.stat["threads"] > 1
-    tolerance = max(0.01 * peak, slack_bytes) if several else 0
-    off = replay_under_all(image, scratch, allocators, "causal", timeout, options)
+    tolerance = max(0.01 * peak, slack_bytes) if image.stat["threads"] > 1 else 0
+    off = replay_under_all(image, scratch, allocators, (), timeout, options)
     text = deviation(off, peak)
-    if several and off > tolerance:
-        say(f"{describe(image)}: live peak {text} in causal order; trying the recorded order")
-        off = replay_under_all(image, scratch, allocators, "serial", timeout, options)
-        text += f", serial: {deviation(off, peak)}"
     expect(off <= tolerance, f"replays of {describe(image)}: live peak {text}")
     return text
 
@@ -414,9 +408,9 @@ def deviation(off, peak):
 
 
 def replay_under_all(image, scratch, allocators, order, timeout, options=(), turns=1):
-    """Replays in that order under each allocator; returns how far the live peak was off at worst."""
+    """Converts with those options, replays under each allocator; returns how far the live peak was off at worst."""
     workload = os.path.join(scratch.path, f"{os.path.basename(image.path)}.awl")
-    tool("convert", image.path, "-o", workload, "--order", order, timeout=timeout)
+    tool("convert", image.path, "-o", workload, *order, timeout=timeout)
     tool("check", workload, timeout=timeout)
     worst = 0
     for allocator in list(allocators) * turns:
