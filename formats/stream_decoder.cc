@@ -101,7 +101,11 @@ bool StreamDecoder::next_slow(Event& event) {
         if (error_) return false;
         continue;
       case wire::Kind::kNull:
-        return decode_null(event, word);
+        if (wire::compact_size(word) != 0) return decode_null(event, word);
+        stamp_ += wire::time_word_delta(word);
+        ++cursor_;
+        if (cursor_ != end_) return next(event);
+        continue;
       case wire::Kind::kEmpty:
         return fail("an empty word among the events of a block", "kind");
       default: {
@@ -153,7 +157,7 @@ bool StreamDecoder::decode_pair(Event& event, std::uint64_t word) {
   event.thread = ThreadIndex{thread_};
   event.old_pointer = compact_pointer(word, old_tag);
   event.pointer = compact_pointer(second, new_tag);
-  event.size = wire::compact_size(second);
+  event.size = wire::decode_size(wire::compact_size(second));
   event.release_stamp = stamp_ + wire::compact_time(word);
   event.stamp = stamp_ = event.release_stamp + wire::compact_time(second);
   event.release_stamp =

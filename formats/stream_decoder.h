@@ -82,7 +82,7 @@ class StreamDecoder {
       if (shape.simple && tag != wire::kNoWindow) [[likely]] {
         stamp_ += wire::compact_time(word);
         const std::uint64_t pointer = compact_pointer(word, tag);
-        const std::uint64_t size = wire::compact_size(word);
+        const std::uint64_t size = wire::decode_size(wire::compact_size(word));
         event.op = shape.op;
         event.path = static_cast<std::uint16_t>(tag & 1 ? wire::kPathOtherArena : 0);
         event.fields = shape.fields;

@@ -25,7 +25,8 @@ constexpr bool fits(std::uint64_t n) {
   return n < std::uint64_t{1} << bits;
 }
 
-// The words of one event; at most two compact ones, or one wide record.
+// The words of one event: a time word or none and then at most two compact ones, or one wide
+// record.
 struct Words {
   std::array<std::uint64_t, wire::kMaxWideWords> word{};
   unsigned count = 0;
@@ -60,7 +61,15 @@ bool compact_pointer(std::uint64_t pointer) {
 
 std::uint64_t compact(wire::Kind kind, std::uint64_t delta, std::uint64_t size,
                       std::uint64_t pointer) {
-  return wire::compact_word(kind, delta, size, wire::window_slot(pointer), pointer);
+  return wire::compact_word(kind, delta, wire::encode_size(size), wire::window_slot(pointer),
+                            pointer);
+}
+
+// What is left of the delta for the event's own word, after a time word where one is needed.
+std::uint64_t spend_time(std::uint64_t delta, Words& out) {
+  if (fits<wire::kTimeBits>(delta)) return delta;
+  out.push(wire::time_word(delta));
+  return 0;
 }
 
 // Compact words hold an event only when decoding them gives back every member.
@@ -72,33 +81,39 @@ bool encode_compact(const Stream& s, const Event& e, Words& out) {
   const unsigned rest = e.path & ~unsigned{wire::kPathOtherArena};
 
   if (e.op == wire::Op::kRealloc) {
-    if (e.value != 0 || !fits<wire::kSizeBits>(e.size) || !compact_pointer(e.pointer) ||
+    if (e.value != 0 || !wire::size_has_code(e.size) || !compact_pointer(e.pointer) ||
         !window_holds(s, e.pointer, other_arena) || (rest & ~unsigned{wire::kPathMoved})) {
       return false;
     }
     if (e.old_pointer == 0 || e.old_pointer == e.pointer) {
-      if (!fits<wire::kTimeBits>(delta) || e.release_stamp != e.stamp || rest != 0) return false;
+      if (!fits<wire::kTimeWordBits>(delta) || e.release_stamp != e.stamp || rest != 0) {
+        return false;
+      }
       const bool same = e.old_pointer != 0;
-      out.push(compact(same ? wire::Kind::kReallocSame : wire::Kind::kReallocTo, delta, e.size,
-                       e.pointer));
+      const std::uint64_t rest_of_time = spend_time(delta, out);
+      out.push(compact(same ? wire::Kind::kReallocSame : wire::Kind::kReallocTo, rest_of_time,
+                       e.size, e.pointer));
       return true;
     }
     if (e.release_stamp < s.stamp || e.release_stamp > e.stamp) return false;
     const std::uint64_t before = e.release_stamp - s.stamp, during = e.stamp - e.release_stamp;
-    if (!fits<wire::kTimeBits>(before) || !fits<wire::kTimeBits>(during) ||
+    if (!fits<wire::kTimeWordBits>(before) || !fits<wire::kTimeBits>(during) ||
         !compact_pointer(e.old_pointer) || !window_holds_either(s, e.old_pointer)) {
       return false;
     }
-    out.push(compact(wire::Kind::kReallocFrom, before, 0, e.old_pointer));
+    const std::uint64_t rest_of_time = spend_time(before, out);
+    out.push(compact(wire::Kind::kReallocFrom, rest_of_time, 0, e.old_pointer));
     out.push(compact(wire::Kind::kReallocTo, during, e.size, e.pointer));
     return true;
   }
 
-  if (!fits<wire::kTimeBits>(delta) || rest != 0 || e.old_pointer != 0) return false;
+  if (!fits<wire::kTimeWordBits>(delta) || rest != 0 || e.old_pointer != 0) return false;
   const wire::OpClass op_class = wire::op_class(e.op);
   if (e.pointer == 0 && !other_arena && e.size == 0 && e.value == 0 &&
       (op_class == wire::OpClass::kRelease || op_class == wire::OpClass::kQuery)) {
-    out.push(wire::compact_word(wire::Kind::kNull, delta, static_cast<unsigned>(e.op), 0, 0));
+    const std::uint64_t rest_of_time = spend_time(delta, out);
+    out.push(
+        wire::compact_word(wire::Kind::kNull, rest_of_time, static_cast<unsigned>(e.op), 0, 0));
     return true;
   }
   const wire::Kind kind = wire::compact_kind(e.op);
@@ -106,12 +121,13 @@ bool encode_compact(const Stream& s, const Event& e, Words& out) {
   const auto& shape = detail::kCompactShapes[static_cast<unsigned>(kind)];
   const std::uint64_t size = shape.value_mask != 0 ? e.value : e.size;
   const std::uint64_t other = shape.value_mask != 0 ? e.size : e.value;
-  if (other != 0 || !fits<wire::kSizeBits>(size) ||
+  if (other != 0 || !wire::size_has_code(size) ||
       (size != 0 && !(shape.size_mask | shape.value_mask)) || !compact_pointer(e.pointer) ||
       !window_holds(s, e.pointer, other_arena)) {
     return false;
   }
-  out.push(compact(kind, delta, size, e.pointer));
+  const std::uint64_t rest_of_time = spend_time(delta, out);
+  out.push(compact(kind, rest_of_time, size, e.pointer));
   return true;
 }
 

@@ -41,12 +41,16 @@ enum class Kind : std::uint8_t {
   kDeleteArray = 11,
   kDeleteSized = 12,
   kDeleteArraySized = 13,
-  kNull = 14,         // the size field holds the opcode of a call whose pointer was NULL
+  kNull = 14,         // the size field holds the opcode of a call whose pointer was NULL; opcode 0: no
+                      // call, time passes (see time_word)
   kWide = 15,
 };
 
 inline constexpr int kTimeBits = 14, kSizeBits = 16, kWindowBits = 4, kOffsetBits = 26;
 inline constexpr int kTimeAt = 4, kSizeAt = 18, kWindowAt = 34, kOffsetAt = 38;
+// Sizes below 32 KiB stand as they are; larger ones that are multiples of 16 up to 557,040 are scaled.
+inline constexpr std::uint64_t kExactSizeLimit = 0x8000, kSizeGrain = 16;
+inline constexpr std::uint64_t kScaledSizeLimit = kExactSizeLimit + kExactSizeLimit * kSizeGrain;
 inline constexpr int kOffsetShift = 3;                              // pointers are multiples of 8
 inline constexpr int kWindowShift = kOffsetBits + kOffsetShift;     // a window is 512 MiB
 inline constexpr int kWindows = 1 << kWindowBits;
@@ -92,10 +96,11 @@ enum Field : std::uint16_t {
 inline constexpr int kFieldCountKnown = 10;
 inline constexpr int kMaxWideWords = 15;
 
-constexpr std::uint64_t compact_word(Kind kind, std::uint64_t time_delta, std::uint64_t size,
+// `size_field`: encode_size(size), or what else the kind keeps there.
+constexpr std::uint64_t compact_word(Kind kind, std::uint64_t time_delta, std::uint64_t size_field,
                                      unsigned window, std::uint64_t pointer) {
   const std::uint64_t offset = (pointer >> kOffsetShift) & ((std::uint64_t{1} << kOffsetBits) - 1);
-  return static_cast<std::uint64_t>(kind) | time_delta << kTimeAt | size << kSizeAt |
+  return static_cast<std::uint64_t>(kind) | time_delta << kTimeAt | size_field << kSizeAt |
          static_cast<std::uint64_t>(window) << kWindowAt | offset << kOffsetAt;
 }
 constexpr std::uint64_t wide_word(Op op, unsigned words, unsigned path, unsigned fields,
@@ -107,7 +112,31 @@ constexpr std::uint64_t wide_word(Op op, unsigned words, unsigned path, unsigned
 
 constexpr Kind word_kind(std::uint64_t w) { return static_cast<Kind>(w & 15); }
 constexpr std::uint64_t compact_time(std::uint64_t w) { return w >> kTimeAt & ((1u << kTimeBits) - 1); }
+// The size field as it stands; decode_size tells the size.
 constexpr std::uint64_t compact_size(std::uint64_t w) { return w >> kSizeAt & ((1u << kSizeBits) - 1); }
+constexpr bool size_has_code(std::uint64_t size) {
+  return size < kExactSizeLimit || (size < kScaledSizeLimit && size % kSizeGrain == 0);
+}
+// REQUIRES: size_has_code(size)
+constexpr std::uint64_t encode_size(std::uint64_t size) {
+  return size < kExactSizeLimit ? size : kExactSizeLimit | (size - kExactSizeLimit) / kSizeGrain;
+}
+constexpr std::uint64_t decode_size(std::uint64_t field) {
+  return field < kExactSizeLimit
+             ? field
+             : kExactSizeLimit + (field & (kExactSizeLimit - 1)) * kSizeGrain;
+}
+
+// Time that does not fit an event's delta goes ahead of it, in a word of its own: kind kNull, opcode 0,
+// the low bits where every word has its time delta, the high ones in place of window and offset.
+inline constexpr int kTimeWordBits = kTimeBits + kWindowBits + kOffsetBits;
+constexpr std::uint64_t time_word(std::uint64_t time_delta) {
+  return static_cast<std::uint64_t>(Kind::kNull) |
+         (time_delta & ((1u << kTimeBits) - 1)) << kTimeAt | (time_delta >> kTimeBits) << kWindowAt;
+}
+constexpr std::uint64_t time_word_delta(std::uint64_t w) {
+  return (w >> kTimeAt & ((1u << kTimeBits) - 1)) | (w >> kWindowAt) << kTimeBits;
+}
 constexpr unsigned compact_window(std::uint64_t w) { return w >> kWindowAt & (kWindows - 1); }
 constexpr std::uint64_t compact_offset(std::uint64_t w) { return (w >> kOffsetAt) << kOffsetShift; }
 constexpr std::uint8_t wide_op(std::uint64_t w) { return w >> 4 & 0xff; }

@@ -177,7 +177,13 @@ struct Scene {
     e.path = wire::kPathMapped;
     put(stream, e);
     put(stream, event(wire::Op::kFree, thread, 0x666600000010));  // never acquired in this trace
-    clock += 1 << 20;                                             // more than any delta
+    for (const std::uint64_t size : {32767u, 32768u, 65536u, 65537u, 557040u, 557056u}) {
+      e = event(wire::Op::kMalloc, thread, fresh());  // around the limits of the size field
+      e.size = size;
+      live.push_back(e.pointer);
+      put(stream, e);
+    }
+    clock += 1 << 20;  // more than any delta
     put(stream, event(wire::Op::kFork, thread));
     put(stream, event(wire::Op::kMark, thread));
   }

@@ -28,9 +28,9 @@ ALLOCTAPE_INLINE uint64_t raw_ticks() {
   return monotonic_ns();
 }
 
-// 8 ticks of a TSC are 2-4 ns: fine enough to order hand-overs between cores, which take tens of ns,
-// and 14 bits of them span 30-60 us.
-inline constexpr unsigned kTscShift = 3, kMonotonicShift = 2;
+// 32 ticks of a TSC are 8-16 ns: fine enough to order hand-overs between cores, which take tens of ns
+// (and equal stamps are put in order by what they do), and 14 bits of them span 130-260 us.
+inline constexpr unsigned kTscShift = 5, kMonotonicShift = 4;
 inline unsigned clock_shift() {
   return g_clock_mode == ClockMode::kMonotonic ? kMonotonicShift : kTscShift;
 }

@@ -79,10 +79,12 @@ ALLOCTAPE_INLINE void* resize(Op op, void* old, size_t bytes, size_t count, cons
     const unsigned path = acquire_path(p, before);
     if (old) {
       put_resize(s, op, old, old_path, p, bytes, count, path, release, stamp);
-    } else if (!put_compact(s, wire::Kind::kReallocTo, address(p), bytes,
-                            path & wire::kPathOtherArena,
-                            path & ~unsigned{wire::kPathOtherArena}, stamp)) {
-      put_wide_acquire(s, op, p, bytes, count, path, stamp);
+    } else if (const unsigned odd = path & ~unsigned{wire::kPathOtherArena};
+               !put_compact(s, wire::Kind::kReallocTo, address(p), bytes,
+                            path & wire::kPathOtherArena, odd, stamp) &&
+               !put_scaled(s, wire::Kind::kReallocTo, address(p), bytes,
+                           path & wire::kPathOtherArena, odd, stamp)) {
+      put_odd_acquire(s, op, p, bytes, count, path, stamp);
     }
     leave(s);
     return p;
@@ -207,8 +209,11 @@ ALLOCTAPE_EXPORT size_t malloc_usable_size(void* p) {
     enter(s);
     const uint64_t stamp = stream_stamp(s);
     const unsigned path = chunk_path(p);
-    if (!put_compact(s, wire::Kind::kUsableSize, address(p), n, path & wire::kPathOtherArena,
-                     path & wire::kPathMapped, stamp)) {
+    const unsigned odd = path & wire::kPathMapped;
+    if (!put_compact(s, wire::Kind::kUsableSize, address(p), n, path & wire::kPathOtherArena, odd,
+                     stamp) &&
+        !put_scaled(s, wire::Kind::kUsableSize, address(p), n, path & wire::kPathOtherArena, odd,
+                    stamp)) {
       WideEvent e{.op = Op::kMallocUsableSize};
       e.path = path;
       e.fields = wire::kFieldPointer | wire::kFieldValue;

@@ -43,20 +43,32 @@ WideEvent release_event(wire::Op op, const void* p, uint64_t size, uint64_t alig
   return e;
 }
 
-void put_wide_acquire(Stream* s, wire::Op op, const void* p, uint64_t size, uint64_t count,
+void put_odd_acquire(Stream* s, wire::Op op, const void* p, uint64_t size, uint64_t count,
                       unsigned path, uint64_t stamp) {
+  const wire::Kind kind = wire::compact_kind(op);
+  if (!count && kind != wire::Kind::kWide &&
+      put_scaled(s, kind, address(p), size, path & wire::kPathOtherArena,
+                 path & ~unsigned{wire::kPathOtherArena}, stamp))
+    return;
   put_wide(s, acquire_event(op, p, size, count, 0, path), stamp);
 }
 
-void put_wide_release(Stream* s, wire::Op op, const void* p, uint64_t size, uint64_t stamp) {
+void put_odd_release(Stream* s, wire::Op op, const void* p, uint64_t size, uint64_t stamp) {
   const uint64_t delta = stamp - s->last_stamp;
-  if (!p && delta >> wire::kTimeBits == 0) {
+  if (!p && delta >> wire::kTimeWordBits == 0) {
+    const uint64_t rest = spend_time(s, delta);
     s->last_stamp = stamp;
     publish(s->position,
-            wire::compact_word(wire::Kind::kNull, delta, static_cast<uint64_t>(op), 0, 0));
+            wire::compact_word(wire::Kind::kNull, rest, static_cast<uint64_t>(op), 0, 0));
     advance(s, 1);
     return;
   }
+  const wire::Kind kind = wire::compact_kind(op);
+  const unsigned path = p ? chunk_path(p) : 0;
+  if (p && kind != wire::Kind::kWide &&
+      put_scaled(s, kind, address(p), size, path & wire::kPathOtherArena,
+                 path & ~unsigned{wire::kPathOtherArena}, stamp))
+    return;
   put_wide(s, release_event(op, p, size, 0), stamp);
 }
 
@@ -66,21 +78,24 @@ void put_resize(Stream* s, wire::Op op, const void* old, unsigned old_path, cons
   if (ALLOCTAPE_LIKELY(op == wire::Op::kRealloc && p && !((old_path | path) & kOdd))) {
     const bool arena = path & wire::kPathOtherArena;
     if (old == p) {
-      if (put_compact(s, wire::Kind::kReallocSame, address(p), size, arena, 0, stamp)) return;
+      if (put_compact(s, wire::Kind::kReallocSame, address(p), size, arena, 0, stamp) ||
+          put_scaled(s, wire::Kind::kReallocSame, address(p), size, arena, 0, stamp))
+        return;
     } else {
       const uint64_t before = release - s->last_stamp, during = stamp - release;
       const uint64_t from = address(old), to = address(p);
       const unsigned from_slot = wire::window_slot(from), to_slot = wire::window_slot(to);
       const uint64_t misfit =
-          ((before | during) >> wire::kTimeBits) | (size >> wire::kSizeBits) |
+          (before >> wire::kTimeWordBits) | (during >> wire::kTimeBits) |
           (s->window[from_slot] ^ wire::window_tag(from, old_path & wire::kPathOtherArena)) |
           (s->window[to_slot] ^ wire::window_tag(to, arena)) |
           ((from | to) & ((1u << wire::kOffsetShift) - 1));
-      if (!misfit) {
+      if (!misfit && wire::size_has_code(size)) {
+        const uint64_t rest = spend_time(s, before);
         s->last_stamp = stamp;
-        s->position[1] = wire::compact_word(wire::Kind::kReallocTo, during, size, to_slot, to);
-        publish(s->position,
-                wire::compact_word(wire::Kind::kReallocFrom, before, 0, from_slot, from));
+        s->position[1] = wire::compact_word(wire::Kind::kReallocTo, during,
+                                            wire::encode_size(size), to_slot, to);
+        publish(s->position, wire::compact_word(wire::Kind::kReallocFrom, rest, 0, from_slot, from));
         advance(s, 2);
         return;
       }

@@ -35,10 +35,11 @@ ALLOCTAPE_INLINE unsigned acquire_path(const void* p, const void* break_before) 
 WideEvent acquire_event(wire::Op op, const void* p, uint64_t size, uint64_t count,
                         uint64_t alignment, unsigned path);
 WideEvent release_event(wire::Op op, const void* p, uint64_t size, uint64_t alignment);
+// What put_compact refused: put_scaled, and failing that the wide form.
 // REQUIRES for both: s->mode == kBusy.
-ALLOCTAPE_COLD void put_wide_acquire(Stream* s, wire::Op op, const void* p, uint64_t size,
+ALLOCTAPE_COLD void put_odd_acquire(Stream* s, wire::Op op, const void* p, uint64_t size,
                                      uint64_t count, unsigned path, uint64_t stamp);
-ALLOCTAPE_COLD void put_wide_release(Stream* s, wire::Op op, const void* p, uint64_t size,
+ALLOCTAPE_COLD void put_odd_release(Stream* s, wire::Op op, const void* p, uint64_t size,
                                      uint64_t stamp);
 // Two-sided: `release` was taken before the call. REQUIRES: s->mode == kBusy, old != nullptr.
 void put_resize(Stream* s, wire::Op op, const void* old, unsigned old_path, const void* p,
@@ -63,7 +64,7 @@ ALLOCTAPE_INLINE void record_acquire(Stream* s, wire::Op op, const void* p, uint
   const unsigned path = acquire_path(p, break_before);
   if (!put_compact(s, wire::compact_kind(op), address(p), size, path & wire::kPathOtherArena,
                    path & ~unsigned{wire::kPathOtherArena}, stamp)) {
-    put_wide_acquire(s, op, p, size, 0, path, stamp);
+    put_odd_acquire(s, op, p, size, 0, path, stamp);
   }
   leave(s);
 }
@@ -74,7 +75,7 @@ ALLOCTAPE_INLINE void record_release(Stream* s, wire::Op op, const void* p, uint
   const unsigned path = ALLOCTAPE_LIKELY(p != nullptr) ? chunk_path(p) : unsigned{wire::kPathFailed};
   if (!put_compact(s, wire::compact_kind(op), address(p), size, path & wire::kPathOtherArena,
                    path & ~unsigned{wire::kPathOtherArena}, stamp)) {
-    put_wide_release(s, op, p, size, stamp);
+    put_odd_release(s, op, p, size, stamp);
   }
   leave(s);
 }

@@ -167,6 +167,30 @@ void put_wide(Stream* s, const WideEvent& e, uint64_t stamp) {
   advance(s, n + 1);
 }
 
+uint64_t spend_time(Stream* s, uint64_t delta) {
+  if (delta >> wire::kTimeBits == 0) return delta;
+  s->last_stamp += delta;
+  publish(s->position, wire::time_word(delta));
+  ++s->position;  // the margin has room for what follows; a flush here would part them
+  return 0;
+}
+
+bool put_scaled(Stream* s, wire::Kind kind, uint64_t pointer, uint64_t size, bool other_arena,
+                uint64_t odd, uint64_t stamp) {
+  const uint64_t delta = stamp - s->last_stamp;
+  const unsigned slot = wire::window_slot(pointer);
+  if (odd || delta >> wire::kTimeWordBits || !wire::size_has_code(size) ||
+      s->window[slot] != wire::window_tag(pointer, other_arena) ||
+      (pointer & ((1u << wire::kOffsetShift) - 1)))
+    return false;
+  const uint64_t rest = spend_time(s, delta);
+  s->last_stamp = stamp;
+  publish(s->position,
+          wire::compact_word(kind, rest, wire::encode_size(size), slot, pointer));
+  advance(s, 1);
+  return true;
+}
+
 void flush(Stream* s) {
   Image* image = current_image();
   const uint64_t bytes = static_cast<uint64_t>(s->position - s->words) * 8;

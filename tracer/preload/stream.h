@@ -81,6 +81,13 @@ struct WideEvent {
 };
 // REQUIRES: s->mode == kBusy. Leaves it so.
 void put_wide(Stream* s, const WideEvent& e, uint64_t stamp);
+// The same event in the words for larger sizes and longer times, if it has such; false: none was
+// written. REQUIRES: s->mode == kBusy.
+bool put_scaled(Stream* s, wire::Kind kind, uint64_t pointer, uint64_t size, bool other_arena,
+                uint64_t odd, uint64_t stamp);
+// What is left of `delta` for an event's own word, which must follow; writes a time word where it must.
+// REQUIRES: delta < 2^kTimeWordBits
+uint64_t spend_time(Stream* s, uint64_t delta);
 void record_late(const WideEvent& e);
 void flush(Stream* s);
 void end_thread();      // this thread's last event; hands its stream on
@@ -117,12 +124,14 @@ ALLOCTAPE_INLINE void advance(Stream* s, unsigned words) {
   if (ALLOCTAPE_UNLIKELY(s->position >= s->end)) flush(s);
 }
 
-// Tries the one-word form. REQUIRES: s->mode == kBusy. `odd` != 0 forces the wide form.
+// Tries the one-word form in its plainest shape. REQUIRES: s->mode == kBusy. `odd` != 0 forces the
+// wide form.
 ALLOCTAPE_INLINE bool put_compact(Stream* s, wire::Kind kind, uint64_t pointer, uint64_t size,
                                   bool other_arena, uint64_t odd, uint64_t stamp) {
   const uint64_t delta = stamp - s->last_stamp;
   const unsigned slot = wire::window_slot(pointer);
-  const uint64_t misfit = (delta >> wire::kTimeBits) | (size >> wire::kSizeBits) |
+  static_assert(wire::kExactSizeLimit == 1u << 15);
+  const uint64_t misfit = (delta >> wire::kTimeBits) | (size >> 15) |
                           (s->window[slot] ^ wire::window_tag(pointer, other_arena)) |
                           (pointer & ((1u << wire::kOffsetShift) - 1)) | odd;
   if (ALLOCTAPE_UNLIKELY(misfit)) return false;
