@@ -148,7 +148,9 @@ void HeapStatistics::finish(const formats::WalkTotals& totals) {
   if (totals.events > 0) {
     s_.duration_ns = file_.to_ns(totals.last_stamp) - file_.to_ns(totals.first_stamp);
   }
-  if (totals.live.peak_bytes > 0) s_.peak_ns = file_.to_ns(totals.live.peak_stamp);
+  if (totals.live.peak_bytes > 0) {  // since the first event, as duration_ns is
+    s_.peak_ns = file_.to_ns(totals.live.peak_stamp) - file_.to_ns(totals.first_stamp);
+  }
 }
 
 Statistics trace_statistics(const formats::TraceFile& file,
