@@ -331,7 +331,7 @@ def check_stat_of_a_trace(c):
     assert stat["events"] == 15 and stat["api_events"] == 12 and stat["dropped_events"] == 0
     assert stat["order"] == {"repaired": 0, "unrepairable": 0, "unseen_releases": 0, "unseen_queries": 0}
     assert stat["live"] == {"peak_bytes": 5328, "peak_blocks": 3, "end_bytes": 5200, "end_blocks": 2,
-                            "peak_at_ns": 6000}
+                            "peak_at_ns": 5500}
     requested = stat["requested_bytes"]
     assert (requested["total"], requested["min"], requested["max"]) == (5440, 16, 5000)
     assert abs(requested["mean"] - 5440 / 6) < 1e-9
