@@ -79,7 +79,9 @@ class Lanes {
   std::vector<std::uint32_t> by_thread_;                            // lane, by thread index; kNone
   std::unordered_map<std::uint32_t, std::uint32_t> by_far_thread_;  // indices beyond kDenseThreads
   std::deque<std::uint32_t> free_;  // lanes whose thread ended, longest ago first
-  std::uint32_t last_thread_ = kNone, last_lane_ = 0;
+  // Wider than a thread index: no thread at first, whatever index a trace comes up with.
+  std::uint64_t last_thread_ = ~std::uint64_t{0};
+  std::uint32_t last_lane_ = 0;
   std::uint32_t latest_ = 0;  // lane of the latest op
   std::uint64_t unended_ = 0, late_ops_ = 0;
 };
