@@ -190,7 +190,7 @@ void ScriptBuilder::on_failed(const Event& event, Block* block) {
     op.count = event.count;
     op.size = event.value;
   }
-  if (block != nullptr && can_fail) {
+  if (block != nullptr) {
     sequencer_.require(lane, Place::unpack(block->user.b));
     op.slot = block->user.a;
     touch(lane, *block, sequencer_.append(lane, op));

@@ -175,7 +175,8 @@ class HeapApply {
 
   bool failed(const Event& e, bool force) {
     Block* block = nullptr;
-    if (e.old_pointer != 0) {
+    // Only a resize has a block to leave alone; a hostile trace may give others an old pointer.
+    if (e.old_pointer != 0 && wire::op_class(e.op) == wire::OpClass::kResize) {
       const LiveTable::Number number = table_.find(e.old_pointer);
       if (number != LiveTable::kNone) block = &table_.block(number);
       if (block == nullptr && !force) return false;
