@@ -17,6 +17,7 @@
 #include "cli/progress.h"
 #include "cli/table.h"
 #include "cli/units.h"
+#include "formats/sync_order.h"
 
 namespace alloctape::analysis {
 namespace {
@@ -40,18 +41,6 @@ RssSummary summarize_rss(const formats::TraceFile& file) {
 
 const char* clock_name(wire::ClockKind kind) {
   return kind == wire::ClockKind::kTsc ? "tsc" : "monotonic_ns";
-}
-
-const char* order_name(wire::SyncOrder order) {
-  switch (order) {
-    case wire::SyncOrder::kCausal:
-      return "causal";
-    case wire::SyncOrder::kBounded:
-      return "bounded";
-    case wire::SyncOrder::kSerial:
-      return "serial";
-  }
-  return "unknown";
 }
 
 std::string hex(std::uint64_t n) { return fmt::format("{:016x}", n); }
@@ -245,7 +234,7 @@ Json workload_json(const formats::WorkloadFile& file) {
   json["file"] = file.path();
   json["file_bytes"] = h.file_bytes;
   json["version"] = h.version;
-  json["order"] = order_name(h.order);
+  json["order"] = formats::order_name(h.order);
   json["lanes"] = h.lanes;
   json["threads"] = h.threads;
   json["ops"] = h.ops;
@@ -294,7 +283,7 @@ void print_workload(cli::Output& out, const formats::WorkloadFile& file) {
   table.column("", Table::Align::kLeft);
   table.row({"Threads", fmt::format("{} in {} lanes", cli::count(h.threads), cli::count(h.lanes))});
   table.row({"Ops", cli::count(h.ops)});
-  table.row({"Order", order_name(h.order)});
+  table.row({"Order", formats::order_name(h.order)});
   table.row({"Sync points", cli::count(h.sync_points)});
   table.row({"Slots", cli::count(h.slots)});
   table.row({"From before the recording", fmt::format("{} blocks", cli::count(h.prologue_blocks))});

@@ -7,22 +7,11 @@
 
 #include "converter/output_file.h"
 #include "converter/script_builder.h"
+#include "formats/sync_order.h"
 #include "formats/workload_writer.h"
 
 namespace alloctape::converter {
 namespace {
-
-const char* order_name(wire::SyncOrder order) {
-  switch (order) {
-    case wire::SyncOrder::kCausal:
-      return "causal";
-    case wire::SyncOrder::kBounded:
-      return "bounded";
-    case wire::SyncOrder::kSerial:
-      return "serial";
-  }
-  return "unknown";
-}
 
 std::string basename_of(const std::string& path) {
   const auto slash = path.rfind('/');
@@ -41,7 +30,7 @@ std::string provenance_of(const formats::TraceFile& trace, const ConvertOptions&
       {"converter_version", options.tool_version},
       {"trace_events", walk.events},
       {"dropped_events", trace.dropped_events()},
-      {"order", order_name(options.order)},
+      {"order", formats::order_name(options.order)},
   };
   if (options.order == wire::SyncOrder::kBounded) json["window_events"] = options.window_events;
   // Names come from the trace and may be no UTF-8.

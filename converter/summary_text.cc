@@ -5,21 +5,10 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/units.h"
+#include "formats/sync_order.h"
 
 namespace alloctape::converter {
 namespace {
-
-const char* order_name(wire::SyncOrder order) {
-  switch (order) {
-    case wire::SyncOrder::kCausal:
-      return "causal";
-    case wire::SyncOrder::kBounded:
-      return "bounded";
-    case wire::SyncOrder::kSerial:
-      return "serial";
-  }
-  return "unknown";
-}
 
 double per_op(std::uint64_t n, std::uint64_t ops) {
   return ops == 0 ? 0 : static_cast<double>(n) / static_cast<double>(ops);
@@ -53,7 +42,7 @@ std::string summary_text(const ConvertSummary& s, const ConvertOptions& options,
   lines.add("slots", cli::count(s.slots));
   lines.add("sync points",
             fmt::format("{} ({:.4f} per op, order {}{})", cli::count(s.sync_points),
-                        per_op(s.sync_points, s.ops), order_name(options.order),
+                        per_op(s.sync_points, s.ops), formats::order_name(options.order),
                         options.order == wire::SyncOrder::kBounded
                             ? fmt::format(", window {}", cli::count(options.window_events))
                             : ""));
@@ -101,7 +90,7 @@ std::string summary_json(const ConvertSummary& s, const ConvertOptions& options,
       {"slots", s.slots},
       {"sync_points", s.sync_points},
       {"sync_points_per_op", per_op(s.sync_points, s.ops)},
-      {"sync_order", order_name(options.order)},
+      {"sync_order", formats::order_name(options.order)},
       {"window_events", nullptr},
       {"live",
        {{"peak_bytes", s.peak_live_bytes},

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "temp_trace.h"
+#include "tests/unit/document_text.h"
 
 namespace alloctape::formats::test {
 namespace {
@@ -13,18 +14,6 @@ std::string document() {
   const std::string text = read_bytes(ALLOCTAPE_TRACE_DOCUMENT);
   EXPECT_FALSE(text.empty()) << ALLOCTAPE_TRACE_DOCUMENT;
   return text;
-}
-
-// The lines of the fenced block of a kind, or of the section under a heading.
-std::vector<std::string> lines_between(const std::string& text, const std::string& from,
-                                       const std::string& to) {
-  const std::size_t start = text.find(from);
-  if (start == std::string::npos) return {};
-  const std::size_t body = text.find('\n', start) + 1;
-  std::istringstream in(text.substr(body, text.find(to, body) - body));
-  std::vector<std::string> lines;
-  for (std::string line; std::getline(in, line);) lines.push_back(line);
-  return lines;
 }
 
 TEST(TraceDocument, ItsExampleIsATraceOfTheEventsItLists) {

@@ -9,6 +9,7 @@
 
 #include "formats/workload_file.h"
 #include "tests/golden/workload_text.h"
+#include "tests/unit/document_text.h"
 #include "tests/unit/temp_workload.h"
 
 namespace alloctape::formats {
@@ -21,17 +22,6 @@ std::string document() {
   std::string text{std::istreambuf_iterator<char>(in), {}};
   EXPECT_FALSE(text.empty()) << ALLOCTAPE_WORKLOAD_DOCUMENT;
   return text;
-}
-
-std::vector<std::string> lines_between(const std::string& text, const std::string& from,
-                                       const std::string& to) {
-  const std::size_t start = text.find(from);
-  if (start == std::string::npos) return {};
-  const std::size_t body = text.find('\n', start) + 1;
-  std::istringstream in(text.substr(body, text.find(to, body) - body));
-  std::vector<std::string> lines;
-  for (std::string line; std::getline(in, line);) lines.push_back(line);
-  return lines;
 }
 
 TEST(WorkloadDocument, ItsExampleIsAWorkloadOfTheOpsItLists) {
