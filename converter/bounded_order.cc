@@ -31,7 +31,7 @@ void BoundedOrder::start(std::uint64_t live_before, std::uint64_t acquired_befor
   open_ = false;
   events_ = 0;
   acquired_ = 0;
-  const std::uint64_t ceiling = peak_bytes + peak_bytes / 100;
+  const std::uint64_t ceiling = peak_bytes + peak_bytes / 200;
   const std::uint64_t held = live_before + acquired_before;
   allowance_ = ceiling > held ? ceiling - held : 0;
 }
