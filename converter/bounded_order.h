@@ -9,11 +9,11 @@
 // How long may a window be? While window k runs, the replay may hold what was live at the end of
 // window k-2 plus everything acquired in k-1 and k, and no more. So a window ends where this would
 // exceed the highest live heap so far by 0.5% (half of the 1% that
-// a replay may be off, for windows that had to be longer): windows are long (kDefaultWindow events) wherever the
-// heap is below its peak, and short only where it is at its peak and churns. They are never shorter
-// than kMinEventsPerLane events or kMinBytesPerLane acquired bytes for each lane (whichever comes
-// first: touching so many bytes costs more than meeting), which bounds the cost, and with it the
-// guarantee: heaps of a few thousand small blocks may overshoot by more.
+// a replay may be off, for windows that had to be longer): windows are long (kDefaultWindow events)
+// wherever the heap is below its peak, and short only where it is at its peak and churns. They are
+// never shorter than kMinEventsPerLane events or kMinBytesPerLane acquired bytes for each lane
+// (whichever comes first: touching so many bytes costs more than meeting), which bounds the cost,
+// and with it the guarantee: heaps of a few thousand small blocks may overshoot by more.
 //
 // The peak must also be reached. At each event that raises the live heap 0.5% above the last such
 // place, all lanes meet (a checkpoint without slack): there the replay holds exactly what the
