@@ -29,30 +29,30 @@ namespace alloctape::wire {
 enum class Kind : std::uint8_t {
   kEmpty = 0,
   kMalloc = 1,
-  kCalloc = 2,        // size is the product of the arguments
+  kCalloc = 2,  // size is the product of the arguments
   kFree = 3,
-  kReallocFrom = 4,   // first half of a realloc that moved: old pointer, time before the call
-  kReallocTo = 5,     // second half, or alone: realloc(NULL, size)
-  kReallocSame = 6,   // realloc that returned its argument
-  kUsableSize = 7,    // size is the answer
+  kReallocFrom = 4,  // first half of a realloc that moved: old pointer, time before the call
+  kReallocTo = 5,    // second half, or alone: realloc(NULL, size)
+  kReallocSame = 6,  // realloc that returned its argument
+  kUsableSize = 7,   // size is the answer
   kNew = 8,
   kNewArray = 9,
   kDelete = 10,
   kDeleteArray = 11,
   kDeleteSized = 12,
   kDeleteArraySized = 13,
-  kNull = 14,         // the size field holds the opcode of a call whose pointer was NULL; opcode 0: no
-                      // call, time passes (see time_word)
+  kNull = 14,  // the size field holds the opcode of a call whose pointer was NULL, or a Note
   kWide = 15,
 };
 
 inline constexpr int kTimeBits = 14, kSizeBits = 16, kWindowBits = 4, kOffsetBits = 26;
 inline constexpr int kTimeAt = 4, kSizeAt = 18, kWindowAt = 34, kOffsetAt = 38;
-// Sizes below 32 KiB stand as they are; larger ones that are multiples of 16 up to 557,040 are scaled.
+// Sizes below 32 KiB stand as they are; larger ones that are multiples of 16 up to 557,040 are
+// scaled.
 inline constexpr std::uint64_t kExactSizeLimit = 0x8000, kSizeGrain = 16;
 inline constexpr std::uint64_t kScaledSizeLimit = kExactSizeLimit + kExactSizeLimit * kSizeGrain;
-inline constexpr int kOffsetShift = 3;                              // pointers are multiples of 8
-inline constexpr int kWindowShift = kOffsetBits + kOffsetShift;     // a window is 512 MiB
+inline constexpr int kOffsetShift = 3;                           // pointers are multiples of 8
+inline constexpr int kWindowShift = kOffsetBits + kOffsetShift;  // a window is 512 MiB
 inline constexpr int kWindows = 1 << kWindowBits;
 inline constexpr int kWideTimeBits = 16;
 
@@ -77,7 +77,7 @@ enum Path : std::uint16_t {
   kPathMoved = 1 << 3,       // realloc returned another address
   kPathFailed = 1 << 4,      // the call failed; nothing was acquired, nothing released
   kPathBootstrap = 1 << 5,   // served by the tracer itself, before the allocator could be found
-  kPathLate = 1 << 6,        // on the shared stream of threads that had ended; field thread tells whose
+  kPathLate = 1 << 6,  // on the shared stream of threads that had ended; field thread tells whose
 };
 
 // Fields of a wide record, one word each, in the order of their bits.
@@ -89,9 +89,9 @@ enum Field : std::uint16_t {
   kFieldSize = 1 << 4,          // requested; the element size where kFieldCount is present
   kFieldCount = 1 << 5,
   kFieldAlignment = 1 << 6,
-  kFieldThread = 1 << 7,        // thread index
-  kFieldTid = 1 << 8,           // the kernel's thread id
-  kFieldValue = 1 << 9,         // the answer of malloc_usable_size
+  kFieldThread = 1 << 7,  // thread index
+  kFieldTid = 1 << 8,     // the kernel's thread id
+  kFieldValue = 1 << 9,   // the answer of malloc_usable_size
 };
 inline constexpr int kFieldCountKnown = 10;
 inline constexpr int kMaxWideWords = 15;
@@ -111,9 +111,13 @@ constexpr std::uint64_t wide_word(Op op, unsigned words, unsigned path, unsigned
 }
 
 constexpr Kind word_kind(std::uint64_t w) { return static_cast<Kind>(w & 15); }
-constexpr std::uint64_t compact_time(std::uint64_t w) { return w >> kTimeAt & ((1u << kTimeBits) - 1); }
+constexpr std::uint64_t compact_time(std::uint64_t w) {
+  return w >> kTimeAt & ((1u << kTimeBits) - 1);
+}
 // The size field as it stands; decode_size tells the size.
-constexpr std::uint64_t compact_size(std::uint64_t w) { return w >> kSizeAt & ((1u << kSizeBits) - 1); }
+constexpr std::uint64_t compact_size(std::uint64_t w) {
+  return w >> kSizeAt & ((1u << kSizeBits) - 1);
+}
 constexpr bool size_has_code(std::uint64_t size) {
   return size < kExactSizeLimit || (size < kScaledSizeLimit && size % kSizeGrain == 0);
 }
@@ -122,21 +126,35 @@ constexpr std::uint64_t encode_size(std::uint64_t size) {
   return size < kExactSizeLimit ? size : kExactSizeLimit | (size - kExactSizeLimit) / kSizeGrain;
 }
 constexpr std::uint64_t decode_size(std::uint64_t field) {
-  return field < kExactSizeLimit
-             ? field
-             : kExactSizeLimit + (field & (kExactSizeLimit - 1)) * kSizeGrain;
+  return field < kExactSizeLimit ? field
+                                 : kExactSizeLimit + (field & (kExactSizeLimit - 1)) * kSizeGrain;
 }
 
-// Time that does not fit an event's delta goes ahead of it, in a word of its own: kind kNull, opcode 0,
-// the low bits where every word has its time delta, the high ones in place of window and offset.
-inline constexpr int kTimeWordBits = kTimeBits + kWindowBits + kOffsetBits;
-constexpr std::uint64_t time_word(std::uint64_t time_delta) {
-  return static_cast<std::uint64_t>(Kind::kNull) |
-         (time_delta & ((1u << kTimeBits) - 1)) << kTimeAt | (time_delta >> kTimeBits) << kWindowAt;
+// A note is no event: a word of kind kNull ahead of the event that it tells something about, in the
+// same block. What it tells takes the bits of the time delta (the low ones) and of window and
+// offset. Readers pass over notes they do not know; one with no event behind it means nothing.
+enum class Note : std::uint8_t {
+  kTime = 0,      // clock units that pass before the event: more than its own time delta can hold
+  kUsable = 112,  // usable bytes of the block acquired, or of a resize's result
+  kOldUsable = 113,  // usable bytes, before the call, of the block released or resized
+  kDuration = 114,   // raw ticks (not shifted) that the call took
+};
+inline constexpr unsigned kNoteFirst = 112;  // above the opcodes that kNull words can hold
+inline constexpr int kNoteBits = kTimeBits + kWindowBits + kOffsetBits;
+inline constexpr std::uint64_t kNoteMax = (std::uint64_t{1} << kNoteBits) - 1;
+// REQUIRES: value <= kNoteMax
+constexpr std::uint64_t note_word(Note note, std::uint64_t value) {
+  return static_cast<std::uint64_t>(Kind::kNull) | (value & ((1u << kTimeBits) - 1)) << kTimeAt |
+         static_cast<std::uint64_t>(note) << kSizeAt | (value >> kTimeBits) << kWindowAt;
 }
-constexpr std::uint64_t time_word_delta(std::uint64_t w) {
+constexpr std::uint64_t note_value(std::uint64_t w) {
   return (w >> kTimeAt & ((1u << kTimeBits) - 1)) | (w >> kWindowAt) << kTimeBits;
 }
+inline constexpr int kTimeWordBits = kNoteBits;
+constexpr std::uint64_t time_word(std::uint64_t time_delta) {
+  return note_word(Note::kTime, time_delta);
+}
+constexpr std::uint64_t time_word_delta(std::uint64_t w) { return note_value(w); }
 constexpr unsigned compact_window(std::uint64_t w) { return w >> kWindowAt & (kWindows - 1); }
 constexpr std::uint64_t compact_offset(std::uint64_t w) { return (w >> kOffsetAt) << kOffsetShift; }
 constexpr std::uint8_t wide_op(std::uint64_t w) { return w >> 4 & 0xff; }
@@ -148,36 +166,59 @@ constexpr std::uint64_t wide_time(std::uint64_t w) { return w >> 48; }
 // The compact kind of a call, or kWide where it has none.
 constexpr Kind compact_kind(Op op) {
   switch (op) {
-    case Op::kMalloc: return Kind::kMalloc;
-    case Op::kCalloc: return Kind::kCalloc;
-    case Op::kFree: return Kind::kFree;
-    case Op::kMallocUsableSize: return Kind::kUsableSize;
-    case Op::kNew: return Kind::kNew;
-    case Op::kNewArray: return Kind::kNewArray;
-    case Op::kDelete: return Kind::kDelete;
-    case Op::kDeleteArray: return Kind::kDeleteArray;
-    case Op::kDeleteSized: return Kind::kDeleteSized;
-    case Op::kDeleteArraySized: return Kind::kDeleteArraySized;
-    default: return Kind::kWide;
+    case Op::kMalloc:
+      return Kind::kMalloc;
+    case Op::kCalloc:
+      return Kind::kCalloc;
+    case Op::kFree:
+      return Kind::kFree;
+    case Op::kMallocUsableSize:
+      return Kind::kUsableSize;
+    case Op::kNew:
+      return Kind::kNew;
+    case Op::kNewArray:
+      return Kind::kNewArray;
+    case Op::kDelete:
+      return Kind::kDelete;
+    case Op::kDeleteArray:
+      return Kind::kDeleteArray;
+    case Op::kDeleteSized:
+      return Kind::kDeleteSized;
+    case Op::kDeleteArraySized:
+      return Kind::kDeleteArraySized;
+    default:
+      return Kind::kWide;
   }
 }
 // The call of a compact kind; kNone for kinds that are no call by themselves.
 constexpr Op compact_op(Kind kind) {
   switch (kind) {
-    case Kind::kMalloc: return Op::kMalloc;
-    case Kind::kCalloc: return Op::kCalloc;
-    case Kind::kFree: return Op::kFree;
+    case Kind::kMalloc:
+      return Op::kMalloc;
+    case Kind::kCalloc:
+      return Op::kCalloc;
+    case Kind::kFree:
+      return Op::kFree;
     case Kind::kReallocFrom:
     case Kind::kReallocTo:
-    case Kind::kReallocSame: return Op::kRealloc;
-    case Kind::kUsableSize: return Op::kMallocUsableSize;
-    case Kind::kNew: return Op::kNew;
-    case Kind::kNewArray: return Op::kNewArray;
-    case Kind::kDelete: return Op::kDelete;
-    case Kind::kDeleteArray: return Op::kDeleteArray;
-    case Kind::kDeleteSized: return Op::kDeleteSized;
-    case Kind::kDeleteArraySized: return Op::kDeleteArraySized;
-    default: return Op::kNone;
+    case Kind::kReallocSame:
+      return Op::kRealloc;
+    case Kind::kUsableSize:
+      return Op::kMallocUsableSize;
+    case Kind::kNew:
+      return Op::kNew;
+    case Kind::kNewArray:
+      return Op::kNewArray;
+    case Kind::kDelete:
+      return Op::kDelete;
+    case Kind::kDeleteArray:
+      return Op::kDeleteArray;
+    case Kind::kDeleteSized:
+      return Op::kDeleteSized;
+    case Kind::kDeleteArraySized:
+      return Op::kDeleteArraySized;
+    default:
+      return Op::kNone;
   }
 }
 

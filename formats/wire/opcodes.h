@@ -8,9 +8,9 @@
 
 namespace alloctape::wire {
 
-// Values are on disk: never renumber, never reuse. 1-47 are functions of the malloc API (48-95 are
-// kept for more of them: the mmap family), 96-111 are what else a trace can tell, 112-127 steer a
-// replay and stand in workloads only.
+// Values are on disk: never renumber, never reuse. 1-47 are functions of the malloc API, 48-63 the
+// calls by which a program gets memory from the kernel itself (64-95 are kept), 96-111 are what
+// else a trace can tell, 112-127 steer a replay and stand in workloads only.
 enum class Op : std::uint8_t {
   kNone = 0,
   kMalloc = 1,
@@ -47,10 +47,19 @@ enum class Op : std::uint8_t {
   kDeleteSizedAligned = 34,
   kDeleteArraySizedAligned = 35,
 
+  kMmap = 48,
+  kMunmap = 49,
+  kMremap = 50,
+  kMadvise = 51,
+  kBrk = 52,
+  kSbrk = 53,
+
   kThreadStart = 96,  // the thread's first event; fields thread, tid
   kThreadEnd = 97,    // the thread's last event on this stream
   kFork = 98,         // this process is about to fork
-  kMark = 99,         // reserved for user marks
+  kMark = 99,         // a mark was set on this thread; its text is in a mark block
+  kPause = 100,       // what this thread does from here on is not recorded, ...
+  kResume = 101,      // ... until here
 
   kWait = 112,   // go on when another lane has passed a position
   kSpawn = 113,  // start the next thread of a lane
@@ -59,7 +68,8 @@ enum class Op : std::uint8_t {
 };
 
 inline constexpr int kApiOpLimit = 48;  // API opcodes are 1 .. kApiOpLimit-1
-inline constexpr int kOpLimit = 128;    // all opcodes fit 7 bits
+inline constexpr int kMapOpFirst = 48, kMapOpLimit = 64;
+inline constexpr int kOpLimit = 128;  // all opcodes fit 7 bits
 
 enum class OpClass : std::uint8_t {
   kInvalid,  // not an opcode of this version
@@ -67,6 +77,7 @@ enum class OpClass : std::uint8_t {
   kRelease,  // gives a block back
   kResize,   // both: realloc, reallocarray
   kQuery,    // looks at a block: malloc_usable_size
+  kMap,      // memory from the kernel, past malloc: mmap and its family
   kMeta,     // not a call of the API
 };
 
@@ -110,8 +121,8 @@ constexpr OpTable make_op_table() {
   set(Op::kNewArrayNothrow, "operator new[](nothrow)", "_ZnamRKSt9nothrow_t", A, true);
   set(Op::kNewAligned, "operator new(align)", "_ZnwmSt11align_val_t", A, true, true);
   set(Op::kNewArrayAligned, "operator new[](align)", "_ZnamSt11align_val_t", A, true, true);
-  set(Op::kNewAlignedNothrow, "operator new(align,nothrow)", "_ZnwmSt11align_val_tRKSt9nothrow_t", A,
-      true, true);
+  set(Op::kNewAlignedNothrow, "operator new(align,nothrow)", "_ZnwmSt11align_val_tRKSt9nothrow_t",
+      A, true, true);
   set(Op::kNewArrayAlignedNothrow, "operator new[](align,nothrow)",
       "_ZnamSt11align_val_tRKSt9nothrow_t", A, true, true);
   set(Op::kDelete, "operator delete", "_ZdlPv", R);
@@ -130,10 +141,19 @@ constexpr OpTable make_op_table() {
       true);
   set(Op::kDeleteArraySizedAligned, "operator delete[](size,align)", "_ZdaPvmSt11align_val_t", R,
       true, true);
+  const auto K = OpClass::kMap;
+  set(Op::kMmap, "mmap", "mmap", K, true);
+  set(Op::kMunmap, "munmap", "munmap", K, true);
+  set(Op::kMremap, "mremap", "mremap", K, true);
+  set(Op::kMadvise, "madvise", "madvise", K, true);
+  set(Op::kBrk, "brk", "brk", K);
+  set(Op::kSbrk, "sbrk", "sbrk", K, true);
   set(Op::kThreadStart, "thread_start", nullptr, M);
   set(Op::kThreadEnd, "thread_end", nullptr, M);
   set(Op::kFork, "fork", nullptr, M);
   set(Op::kMark, "mark", nullptr, M);
+  set(Op::kPause, "pause", nullptr, M);
+  set(Op::kResume, "resume", nullptr, M);
   set(Op::kWait, "wait", nullptr, M);
   set(Op::kSpawn, "spawn", nullptr, M);
   set(Op::kExit, "exit", nullptr, M);
@@ -148,6 +168,7 @@ constexpr const OpTraits& traits(Op op) {
   return detail::kOpTable.of[static_cast<std::uint8_t>(op) < kOpLimit ? static_cast<int>(op) : 0];
 }
 constexpr OpClass op_class(Op op) { return traits(op).op_class; }
+constexpr bool is_map_op(Op op) { return op_class(op) == OpClass::kMap; }
 constexpr bool is_api_op(Op op) {
   return static_cast<int>(op) < kApiOpLimit && op_class(op) != OpClass::kInvalid;
 }
