@@ -7,20 +7,18 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <optional>
 
 #include "cli/cli.h"
 #include "cli/install_paths.h"
-#include "cli/options.h"
 #include "cli/progress.h"
 #include "cli/units.h"
-#include "formats/wire/session.h"
 #include "formats/wire/trace_layout.h"
 #include "tracer/commands.h"
 #include "tracer/elf_probe.h"
 #include "tracer/image_monitor.h"
+#include "tracer/record_options.h"
 #include "tracer/record_session.h"
 #include "tracer/record_summary.h"
 #include "tracer/tick_rate.h"
@@ -29,70 +27,10 @@
 namespace alloctape::tracer {
 namespace {
 
-namespace po = boost::program_options;
-
 constexpr std::uint64_t kLiveLineNs = 200'000'000;
 constexpr std::uint64_t kRateNs = 1'000'000'000;
 // What was left behind often ends a moment after the program itself.
 constexpr std::uint64_t kGraceNs = 200'000'000;
-
-struct Settings {
-  std::string output_pattern;  // absolute
-  std::string json_path;
-  std::string tracer_options;
-  bool quiet = false, wait_all = false;
-  std::vector<std::string> program;
-};
-
-bool takes_value(const std::string& option) {
-  return option == "-o" || option == "--output" || option == "--json";
-}
-
-// Everything from the first word that is no option of ours belongs to the program: its options must
-// not be read as ours, with or without "--".
-std::size_t program_start(const std::vector<std::string>& args, bool& separator) {
-  for (std::size_t i = 0; i < args.size(); ++i) {
-    separator = args[i] == "--";
-    if (separator || args[i].empty() || args[i][0] != '-') return i;
-    if (takes_value(args[i])) ++i;
-  }
-  return args.size();
-}
-
-// Absolute, since the program may change its directory. Percent signs of the current directory are
-// plain characters, not ours.
-std::string absolute_pattern(const std::string& pattern) {
-  if (pattern[0] == '/') return pattern;
-  std::error_code error;
-  const auto here = std::filesystem::current_path(error);
-  if (error) cli::fail("the current directory is gone", "give -o an absolute path");
-  std::string escaped;
-  for (const char c : here.string()) escaped += c == '%' ? "%%" : std::string(1, c);
-  return escaped + "/" + pattern;
-}
-
-void check_pattern(const std::string& pattern) {
-  for (std::size_t i = 0; i < pattern.size(); ++i) {
-    if (pattern[i] != '%') continue;
-    const char next = i + 1 < pattern.size() ? pattern[i + 1] : '\0';
-    if (next != 'p' && next != 'e' && next != '%') {
-      cli::usage_error(
-          fmt::format("-o {}: %{} is unknown: there are %p (process id), %e (program) and %%",
-                      pattern, next == '\0' ? ' ' : next));
-    }
-    ++i;
-  }
-}
-
-// The pattern as a file name, when it is the same for every image.
-std::optional<std::string> plain_name(const std::string& pattern) {
-  std::string name;
-  for (std::size_t i = 0; i < pattern.size(); ++i) {
-    if (pattern[i] == '%' && pattern[++i] != '%') return std::nullopt;
-    name += pattern[i];
-  }
-  return name;
-}
 
 bool is_trace(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -123,50 +61,6 @@ void check_output_directory(const std::string& pattern) {
   if (faccessat(AT_FDCWD, folder->c_str(), W_OK | X_OK, AT_EACCESS) == 0) return;
   cli::fail(fmt::format("cannot write traces to {}: {}", *folder, std::strerror(errno)),
             "choose another place with -o");
-}
-
-std::optional<Settings> parse_settings(const std::vector<std::string>& args) {
-  cli::CommandLine line;
-  line.synopsis = "record [-o FILE] [options] -- PROGRAM [ARGS...]";
-  line.description =
-      "Runs PROGRAM and records its calls of the malloc API, and those of the programs that it "
-      "starts, "
-      "into one trace for each process image. Exits as PROGRAM did.";
-  line.examples =
-      "  alloctape record -- ./server --port 8080\n"
-      "  alloctape record -o traces/%e.%p.atrace -- make -j2\n";
-  line.options.add_options()(
-      "output,o", po::value<std::string>()->value_name("FILE")->default_value(wire::kDefaultOutput),
-      "where traces go: %p is the process id, %e the program, %% a percent sign")(
-      "json", po::value<std::string>()->value_name("FILE"), "also write the summary there")(
-      "quiet,q", "no live line and no summary; warnings stay")(
-      "no-follow", "only the first image: leave the programs that it starts alone")(
-      "wait-all", "wait for processes that outlive PROGRAM")(
-      "strict-order", "serialising time stamps: slower, for checking the order of others")(
-      "dense-stamps", "a time stamp on every event even while there is one thread");
-  bool separator = false;
-  const std::size_t start = program_start(args, separator);
-  const auto options = cli::parse(line, {args.begin(), args.begin() + static_cast<long>(start)});
-  if (!options) return std::nullopt;
-
-  Settings settings;
-  settings.program.assign(args.begin() + static_cast<long>(start + (separator ? 1 : 0)),
-                          args.end());
-  if (settings.program.empty()) cli::usage_error("record: which program? Give it after --");
-  const auto pattern = (*options)["output"].as<std::string>();
-  if (pattern.empty() || pattern.back() == '/') cli::usage_error("-o needs the name of a file");
-  check_pattern(pattern);
-  settings.output_pattern = absolute_pattern(pattern);
-  if (options->count("json")) settings.json_path = (*options)["json"].as<std::string>();
-  settings.quiet = options->count("quiet");
-  settings.wait_all = options->count("wait-all");
-  const std::pair<const char*, const char*> passed_on[] = {
-      {"strict-order", "strict"}, {"dense-stamps", "dense"}, {"no-follow", "nofollow"}};
-  for (const auto& [option, name] : passed_on) {
-    if (!options->count(option)) continue;
-    settings.tracer_options += (settings.tracer_options.empty() ? "" : ",") + std::string(name);
-  }
-  return settings;
 }
 
 // One line while the program runs: how much, how fast, how large.
@@ -232,9 +126,9 @@ void warn_stragglers(const ImageMonitor& monitor) {
 }
 
 int run_record(const std::vector<std::string>& args) {
-  const auto parsed = parse_settings(args);
+  const auto parsed = parse_record_options(args);
   if (!parsed) return cli::kExitOk;
-  const Settings& settings = *parsed;
+  const RecordOptions& settings = *parsed;
   const std::string preload = cli::preload_library();
   if (preload.find_first_of(" :") != std::string::npos) {
     cli::fail(fmt::format("the tracer's library lies at {}: the loader takes spaces and colons in "

@@ -1,0 +1,128 @@
+#include "tracer/record_options.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "cli/cli.h"
+#include "cli/options.h"
+#include "formats/wire/session.h"
+
+namespace alloctape::tracer {
+namespace {
+
+namespace po = boost::program_options;
+
+// Whether the next word is the value of this one: `-o FILE`, but not `-oFILE` or `--output=FILE`.
+bool takes_value(const po::options_description& options, const std::string& word) {
+  for (const auto& option : options.options()) {
+    if (option->semantic()->max_tokens() == 0) continue;
+    const auto names = option->long_names();
+    const bool is_long = std::find(names.first, names.first + names.second, word.substr(2)) !=
+                         names.first + names.second;
+    if (word.compare(0, 2, "--") == 0 ? is_long
+                                      : word == option->canonical_display_name(
+                                                    po::command_line_style::allow_dash_for_short)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// Everything from the first word that is no option of ours belongs to the program: its options must
+// not be read as ours, with or without "--".
+std::size_t program_start(const po::options_description& options,
+                          const std::vector<std::string>& args, bool& separator) {
+  for (std::size_t i = 0; i < args.size(); ++i) {
+    separator = args[i] == "--";
+    if (separator || args[i].empty() || args[i][0] != '-') return i;
+    if (takes_value(options, args[i])) ++i;
+  }
+  return args.size();
+}
+
+// Absolute, since the program may change its directory. Percent signs of the current directory are
+// plain characters, not ours.
+std::string absolute_pattern(const std::string& pattern) {
+  if (pattern[0] == '/') return pattern;
+  std::error_code error;
+  const auto here = std::filesystem::current_path(error);
+  if (error) cli::fail("the current directory is gone", "give -o an absolute path");
+  std::string escaped;
+  for (const char c : here.string()) escaped += c == '%' ? "%%" : std::string(1, c);
+  return escaped + "/" + pattern;
+}
+
+void check_pattern(const std::string& pattern) {
+  for (std::size_t i = 0; i < pattern.size(); ++i) {
+    if (pattern[i] != '%') continue;
+    const char next = i + 1 < pattern.size() ? pattern[i + 1] : '\0';
+    if (next != 'p' && next != 'e' && next != '%') {
+      cli::usage_error(
+          fmt::format("-o {}: %{} is unknown: there are %p (process id), %e (program) and %%",
+                      pattern, next == '\0' ? ' ' : next));
+    }
+    ++i;
+  }
+}
+
+}  // namespace
+
+std::optional<std::string> plain_name(const std::string& pattern) {
+  std::string name;
+  for (std::size_t i = 0; i < pattern.size(); ++i) {
+    if (pattern[i] == '%' && pattern[++i] != '%') return std::nullopt;
+    name += pattern[i];
+  }
+  return name;
+}
+
+std::optional<RecordOptions> parse_record_options(const std::vector<std::string>& args) {
+  cli::CommandLine line;
+  line.synopsis = "record [-o FILE] [options] -- PROGRAM [ARGS...]";
+  line.description =
+      "Runs PROGRAM and records its calls of the malloc API, and those of the programs that it "
+      "starts, "
+      "into one trace for each process image. Exits as PROGRAM did.";
+  line.examples =
+      "  alloctape record -- ./server --port 8080\n"
+      "  alloctape record -o traces/%e.%p.atrace -- make -j2\n";
+  line.options.add_options()(
+      "output,o", po::value<std::string>()->value_name("FILE")->default_value(wire::kDefaultOutput),
+      "where traces go: %p is the process id, %e the program, %% a percent sign")(
+      "json", po::value<std::string>()->value_name("FILE"), "also write the summary there")(
+      "quiet,q", "no live line and no summary; warnings stay")(
+      "no-follow", "only the first image: leave the programs that it starts alone")(
+      "wait-all", "wait for processes that outlive PROGRAM")(
+      "strict-order", "serialising time stamps: slower, for checking the order of others")(
+      "dense-stamps", "a time stamp on every event even while there is one thread");
+  bool separator = false;
+  const std::size_t start = program_start(line.options, args, separator);
+  const auto options = cli::parse(line, {args.begin(), args.begin() + static_cast<long>(start)});
+  if (!options) return std::nullopt;
+
+  RecordOptions settings;
+  settings.program.assign(args.begin() + static_cast<long>(start + (separator ? 1 : 0)),
+                          args.end());
+  if (settings.program.empty()) cli::usage_error("record: which program? Give it after --");
+  const auto pattern = (*options)["output"].as<std::string>();
+  if (pattern.empty() || pattern.back() == '/') cli::usage_error("-o needs the name of a file");
+  check_pattern(pattern);
+  settings.output_pattern = absolute_pattern(pattern);
+  if (options->count("json")) settings.json_path = (*options)["json"].as<std::string>();
+  settings.quiet = options->count("quiet");
+  settings.wait_all = options->count("wait-all");
+  const std::pair<const char*, const char*> passed_on[] = {
+      {"strict-order", "strict"}, {"dense-stamps", "dense"}, {"no-follow", "nofollow"}};
+  for (const auto& [option, name] : passed_on) {
+    if (!options->count(option)) continue;
+    settings.tracer_options += (settings.tracer_options.empty() ? "" : ",") + std::string(name);
+  }
+  return settings;
+}
+
+}  // namespace alloctape::tracer

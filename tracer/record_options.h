@@ -1,0 +1,24 @@
+// The command line of `record`.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace alloctape::tracer {
+
+struct RecordOptions {
+  std::string output_pattern;  // absolute
+  std::string json_path;
+  std::string tracer_options;  // for ALLOCTAPE_OPTIONS: comma-separated
+  bool quiet = false, wait_all = false;
+  std::vector<std::string> program;
+};
+
+// nullopt when only help was asked for. Throws cli::UserError.
+std::optional<RecordOptions> parse_record_options(const std::vector<std::string>& args);
+
+// `pattern` as a file name, when it is the same for every image.
+std::optional<std::string> plain_name(const std::string& pattern);
+
+}  // namespace alloctape::tracer
