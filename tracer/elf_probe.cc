@@ -1,110 +1,79 @@
 #include "tracer/elf_probe.h"
 
-#include <elf.h>
 #include <fcntl.h>
+#include <fmt/format.h>
+#include <grp.h>
+#include <pwd.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <cstring>
 #include <sstream>
-#include <vector>
+
+#include "tracer/object_facts.h"
 
 namespace alloctape::tracer {
 namespace {
 
-#if defined(__x86_64__)
-constexpr unsigned kOurMachine = EM_X86_64;
-#elif defined(__aarch64__)
-constexpr unsigned kOurMachine = EM_AARCH64;
-#else
-#error "tell the probe this machine's ELF number"
-#endif
-
-constexpr std::size_t kHeadBytes = 4096;  // the ELF header, and in practice the program headers
+constexpr std::size_t kHeadBytes = 4096;  // far more than the kernel reads of a "#!" line
 constexpr int kInterpreterDepth = 4;      // as many "#!" lines as the kernel follows
 
-std::vector<unsigned char> read_range(int fd, std::uint64_t offset, std::size_t bytes) {
-  std::vector<unsigned char> data(bytes);
-  const ssize_t got = pread(fd, data.data(), bytes, static_cast<off_t>(offset));
-  data.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
-  return data;
+std::string read_head(const std::string& path) {
+  std::string head(kHeadBytes, '\0');
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  if (fd < 0) return {};
+  const ssize_t got = pread(fd, head.data(), head.size(), 0);
+  close(fd);
+  head.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+  return head;
 }
 
-// The loader runs in secure mode, and drops our library, when the program would gain privileges.
-bool gains_privileges(int fd) {
-  struct stat st;
-  if (fstat(fd, &st) != 0) return false;
-  if ((st.st_mode & S_ISUID) && st.st_uid != geteuid()) return true;
-  const bool group_executable = st.st_mode & S_IXGRP;
-  if ((st.st_mode & S_ISGID) && group_executable && st.st_gid != getegid()) return true;
-  return geteuid() != 0 && fgetxattr(fd, "security.capability", nullptr, 0) > 0;
+std::string user_name(uid_t id) {
+  const passwd* entry = getpwuid(id);
+  return entry ? entry->pw_name : fmt::format("{}", id);
 }
 
-std::string script_interpreter(const std::vector<unsigned char>& head) {
-  std::size_t at = 2;
-  while (at < head.size() && (head[at] == ' ' || head[at] == '\t')) ++at;
-  std::string name;
-  while (at < head.size() && !std::isspace(head[at])) name += static_cast<char>(head[at++]);
-  return name;
+std::string group_name(gid_t id) {
+  const group* entry = getgrgid(id);
+  return entry ? entry->gr_name : fmt::format("{}", id);
 }
 
-// The second word of "#! /usr/bin/env NAME": what will really run.
-std::string env_target(const std::vector<unsigned char>& head) {
-  std::string line(head.begin() + 2, head.end());
-  line.resize(std::min(line.size(), line.find('\n')));
-  std::istringstream words(line);
-  std::string interpreter, word;
-  words >> interpreter;
-  while (words >> word) {
-    if (word[0] != '-' && word.find('=') == std::string::npos) return word;
+std::string listed(const std::vector<std::string>& names) {
+  std::string text;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    text += (i == 0 ? "" : i + 1 == names.size() ? " and " : ", ") + names[i];
   }
-  return {};
+  return text;
 }
 
-ElfProbe probe_elf(int fd, const std::vector<unsigned char>& head, ElfProbe probe) {
-  Elf64_Ehdr elf;
-  if (head[EI_CLASS] != ELFCLASS64) {
-    probe.verdict = Traceable::kOtherClass;
-    probe.reason = "it is a 32-bit program, and the tracer's library is a 64-bit one";
-    return probe;
+// malloc, free and what else of the C side the executable brings; C++ operators are told apart.
+std::string own_functions(const ObjectFacts& facts) {
+  std::vector<std::string> names;
+  for (const std::string& name : facts.exports) {
+    if (!name.starts_with("_Z")) names.push_back(name);
   }
-  if (head.size() < sizeof elf) return probe;
-  std::memcpy(&elf, head.data(), sizeof elf);
-  if (elf.e_machine != kOurMachine) {
-    probe.verdict = Traceable::kOtherMachine;
-    probe.reason = "it is built for another processor";
-    return probe;
-  }
-  if (elf.e_phentsize != sizeof(Elf64_Phdr)) return probe;
-  const auto table = read_range(fd, elf.e_phoff, std::size_t{elf.e_phnum} * sizeof(Elf64_Phdr));
-  std::string loader;
-  for (std::size_t at = 0; at + sizeof(Elf64_Phdr) <= table.size(); at += sizeof(Elf64_Phdr)) {
-    Elf64_Phdr segment;
-    std::memcpy(&segment, table.data() + at, sizeof segment);
-    if (segment.p_type != PT_INTERP) continue;
-    const auto text =
-        read_range(fd, segment.p_offset, std::min<std::uint64_t>(segment.p_filesz, 512));
-    loader.assign(text.begin(), text.end());
-    loader.resize(std::strlen(loader.c_str()));
-  }
-  if (loader.empty()) {
-    probe.verdict = Traceable::kStatic;
-    probe.reason = "it is statically linked, so there is no loader that could preload a library";
-  } else if (loader.find("ld-linux") == std::string::npos) {
-    probe.verdict = Traceable::kOtherLibc;
-    probe.reason = "its loader is " + loader + ", not glibc's";
-  } else if (gains_privileges(fd)) {
-    probe.verdict = Traceable::kPrivileged;
-    probe.reason =
-        "it is set-user-id, set-group-id or has file capabilities, so the loader ignores "
-        "LD_PRELOAD "
-        "(run it as its owner instead)";
-  } else {
-    probe.verdict = Traceable::kYes;
-  }
-  return probe;
+  return listed(names);
+}
+
+void judge_own_allocator(const ElfFile& file, ElfProbe& probe) {
+  // A look at the exports is cheap; what gather_facts() does is not, for a browser.
+  if (!exports_malloc(file)) return;
+  const ObjectFacts facts = gather_facts(file);
+  probe.verdict = Traceable::kOwnAllocator;
+  probe.reason = fmt::format(
+      "it defines {} itself{}, and a program's own symbols come before those of any preloaded "
+      "library",
+      own_functions(facts), facts.allocator.empty() ? "" : " (" + facts.allocator + ")");
+  const bool has_new = std::any_of(facts.exports.begin(), facts.exports.end(),
+                                   [](const std::string& name) { return name == "_Znwm"; });
+  if (!has_new) probe.reason += "; of its calls only C++'s new and delete are seen";
+  probe.remedy = "link the allocator as a shared library, or build without it for the recording";
 }
 
 }  // namespace
@@ -124,28 +93,104 @@ std::string find_program(const std::string& program) {
   return {};
 }
 
+// The kernel's rule: the loader is told to be secure when the new effective ids differ from the
+// real ones, or when somebody who is not root gains capabilities. The bits count for nothing on a
+// file system mounted nosuid and for a process that has renounced new privileges.
+std::string gained_privileges(const std::string& path) {
+  struct stat st;
+  if (stat(path.c_str(), &st) != 0) return {};
+  struct statvfs fs;
+  const bool mounted_nosuid = statvfs(path.c_str(), &fs) == 0 && (fs.f_flag & ST_NOSUID) != 0;
+  const bool renounced = prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1;
+  if (mounted_nosuid || renounced) return {};
+  if ((st.st_mode & S_ISUID) && st.st_uid != getuid()) {
+    return "set-user-id " + user_name(st.st_uid);
+  }
+  if ((st.st_mode & S_ISGID) && (st.st_mode & S_IXGRP) && st.st_gid != getgid()) {
+    return "set-group-id " + group_name(st.st_gid);
+  }
+  const bool has_capabilities = getxattr(path.c_str(), "security.capability", nullptr, 0) > 0;
+  return getuid() != 0 && has_capabilities ? "given file capabilities" : "";
+}
+
+std::string script_interpreter(const std::string& head) {
+  if (!head.starts_with("#!")) return {};
+  std::istringstream words(head.substr(2, head.find('\n') - 2));
+  std::string interpreter, word;
+  words >> interpreter;
+  const std::size_t slash = interpreter.rfind('/');
+  if (slash == std::string::npos || interpreter.substr(slash + 1) != "env") return interpreter;
+  while (words >> word) {
+    if (word[0] != '-' && word.find('=') == std::string::npos) return word;
+  }
+  return interpreter;
+}
+
+ElfProbe probe_file(const std::string& path, const ElfFile& file) {
+  ElfProbe probe;
+  probe.path = path;
+  const auto judge = [&probe](Traceable verdict, std::string reason, std::string remedy) {
+    probe.verdict = verdict;
+    probe.reason = std::move(reason);
+    probe.remedy = std::move(remedy);
+    return probe;
+  };
+  if (!file.is_64bit()) {
+    return judge(Traceable::kOtherClass,
+                 "it is a 32-bit program, and the tracer's library is a 64-bit one",
+                 "record a 64-bit build of it");
+  }
+  if (!file.is_native()) {
+    return judge(Traceable::kOtherMachine, "it is built for another processor",
+                 "record on a machine that runs it natively");
+  }
+  const std::string& loader = file.interpreter();
+  if (loader.empty() && file.is_shared_object() && !file.is_position_independent_program()) {
+    return judge(Traceable::kNoProgram, "it is a shared library, or a loader, and no program",
+                 "name the program that uses it");
+  }
+  if (loader.empty()) {
+    return judge(Traceable::kStatic,
+                 "it is statically linked, so there is no loader that could preload a library",
+                 "link it dynamically (without -static) for the recording");
+  }
+  if (loader.find("ld-linux") == std::string::npos) {
+    return judge(Traceable::kOtherLibc, fmt::format("its loader is {}, not glibc's", loader),
+                 "record a build of it for glibc");
+  }
+  if (access(loader.c_str(), F_OK) != 0) {
+    return judge(Traceable::kNoLoader,
+                 fmt::format("its loader {} is not there, so it cannot start at all", loader),
+                 "install the C library that it was built for, or record inside its container");
+  }
+  if (const std::string gain = gained_privileges(path); !gain.empty()) {
+    return judge(Traceable::kPrivileged,
+                 fmt::format("it is {}, so the loader ignores LD_PRELOAD", gain),
+                 "record as the user whose rights it takes, or record a copy (cp leaves these "
+                 "rights behind)");
+  }
+  probe.verdict = Traceable::kYes;
+  judge_own_allocator(file, probe);
+  return probe;
+}
+
 ElfProbe probe_program(const std::string& program) {
   ElfProbe probe;
   std::string name = program;
   for (int depth = 0; depth <= kInterpreterDepth; ++depth) {
     probe.path = find_program(name);
     if (probe.path.empty()) return probe;
-    const int fd = open(probe.path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return probe;
-    const auto head = read_range(fd, 0, kHeadBytes);
-    if (head.size() > SELFMAG + 1 && std::memcmp(head.data(), ELFMAG, SELFMAG) == 0) {
-      probe = probe_elf(fd, head, probe);
-      close(fd);
-      return probe;
-    }
-    close(fd);
-    if (head.size() < 3 || head[0] != '#' || head[1] != '!') return probe;
+    const std::string head = read_head(probe.path);
     name = script_interpreter(head);
-    const std::size_t slash = name.rfind('/');
-    if (slash != std::string::npos && name.substr(slash + 1) == "env") {
-      const std::string target = env_target(head);
-      if (!target.empty()) name = target;
+    if (!name.empty()) {
+      probe.scripts.push_back(probe.path);
+      continue;
     }
+    const auto file = ElfFile::open(probe.path);
+    if (!file) return probe;
+    ElfProbe found = probe_file(probe.path, file.value());
+    found.scripts = std::move(probe.scripts);
+    return found;
   }
   return probe;
 }
