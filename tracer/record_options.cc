@@ -4,18 +4,24 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <system_error>
 #include <utility>
 
 #include "cli/cli.h"
 #include "cli/options.h"
+#include "cli/units.h"
 #include "formats/wire/session.h"
+#include "formats/wire/trace_layout.h"
 
 namespace alloctape::tracer {
 namespace {
 
 namespace po = boost::program_options;
+
+// The header page, the strings about the image, and the first buffers of some threads.
+constexpr std::uint64_t kLeastMaxBytes = 1024 * 1024;
 
 // Whether the next word is the value of this one: `-o FILE`, but not `-oFILE` or `--output=FILE`.
 bool takes_value(const po::options_description& options, const std::string& word) {
@@ -70,6 +76,37 @@ void check_pattern(const std::string& pattern) {
   }
 }
 
+// 0 when it was not given.
+std::uint64_t duration_option(const po::variables_map& options, const char* name) {
+  if (!options.count(name)) return 0;
+  const auto& text = options[name].as<std::string>();
+  const auto ns = cli::parse_duration_ns(text);
+  if (!ns || *ns == 0) {
+    cli::usage_error(fmt::format("--{} {}: give a time, as 10, 1.5s, 200ms or 2min", name, text));
+  }
+  return *ns;
+}
+
+// 0 when it was not given.
+std::uint64_t bytes_option(const po::variables_map& options, const char* name,
+                           std::uint64_t least) {
+  if (!options.count(name)) return 0;
+  const auto& text = options[name].as<std::string>();
+  const auto bytes = cli::parse_bytes(text);
+  if (!bytes) {
+    cli::usage_error(fmt::format("--{} {}: give a size, as 64M, 1.5G or 4096", name, text));
+  }
+  if (*bytes < least) {
+    cli::usage_error(fmt::format("--{} {}: at least {}", name, text, cli::bytes(least)));
+  }
+  return *bytes;
+}
+
+void add_tracer_option(RecordOptions& settings, const std::string& option) {
+  if (!settings.tracer_options.empty()) settings.tracer_options += ',';
+  settings.tracer_options += option;
+}
+
 }  // namespace
 
 std::optional<std::string> plain_name(const std::string& pattern) {
@@ -99,7 +136,20 @@ std::optional<RecordOptions> parse_record_options(const std::vector<std::string>
       "no-follow", "only the first image: leave the programs that it starts alone")(
       "wait-all", "wait for processes that outlive PROGRAM")(
       "strict-order", "serialising time stamps: slower, for checking the order of others")(
-      "dense-stamps", "a time stamp on every event even while there is one thread");
+      "dense-stamps", "a time stamp on every event even while there is one thread")(
+      "usable", "also how much the allocator gave for each request")(
+      "latency", "also how long each call took")("paused",
+                                                 "record nothing until `alloctape ctl PID start`")(
+      "delay", po::value<std::string>()->value_name("TIME"),
+      "record nothing for that long: 10, 500ms, 2min")(
+      "duration", po::value<std::string>()->value_name("TIME"),
+      "stop recording after that long; the program goes on")(
+      "max-size", po::value<std::string>()->value_name("BYTES"),
+      "stop recording an image when its trace is that large: 500M, 2G")(
+      "ring", po::value<std::string>()->value_name("BYTES"),
+      "flight recorder: keep only the latest BYTES of events of each image")(
+      "on-rss", po::value<std::string>()->value_name("BYTES"),
+      "with --ring: save a copy of the ring when an image's anonymous memory passes BYTES");
   bool separator = false;
   const std::size_t start = program_start(line.options, args, separator);
   const auto options = cli::parse(line, {args.begin(), args.begin() + static_cast<long>(start)});
@@ -116,12 +166,30 @@ std::optional<RecordOptions> parse_record_options(const std::vector<std::string>
   if (options->count("json")) settings.json_path = (*options)["json"].as<std::string>();
   settings.quiet = options->count("quiet");
   settings.wait_all = options->count("wait-all");
-  const std::pair<const char*, const char*> passed_on[] = {
-      {"strict-order", "strict"}, {"dense-stamps", "dense"}, {"no-follow", "nofollow"}};
-  for (const auto& [option, name] : passed_on) {
-    if (!options->count(option)) continue;
-    settings.tracer_options += (settings.tracer_options.empty() ? "" : ",") + std::string(name);
+  settings.paused = options->count("paused");
+  settings.delay_ns = duration_option(*options, "delay");
+  settings.duration_ns = duration_option(*options, "duration");
+  settings.on_rss_bytes = bytes_option(*options, "on-rss", 1);
+  const std::uint64_t ring_bytes = bytes_option(*options, "ring", wire::kRingSlotBytes);
+  const std::uint64_t max_bytes = bytes_option(*options, "max-size", kLeastMaxBytes);
+  if (settings.on_rss_bytes != 0 && ring_bytes == 0) {
+    cli::usage_error("--on-rss saves a copy of the ring: give --ring BYTES too");
   }
+  if (settings.duration_ns != 0 && settings.paused && settings.delay_ns == 0) {
+    cli::usage_error("--duration counts from the start of recording, which --paused leaves open");
+  }
+  if (ring_bytes != 0 && max_bytes != 0 && max_bytes < ring_bytes + kLeastMaxBytes) {
+    cli::usage_error("--max-size must leave room for the ring, and for some MiB beside it");
+  }
+
+  const std::pair<const char*, const char*> passed_on[] = {
+      {"strict-order", "strict"}, {"dense-stamps", "dense"}, {"no-follow", "nofollow"},
+      {"usable", "usable"},       {"latency", "latency"},    {"paused", "paused"}};
+  for (const auto& [option, name] : passed_on) {
+    if (options->count(option)) add_tracer_option(settings, name);
+  }
+  if (ring_bytes != 0) add_tracer_option(settings, fmt::format("ring={}", ring_bytes));
+  if (max_bytes != 0) add_tracer_option(settings, fmt::format("max_size={}", max_bytes));
   return settings;
 }
 

@@ -1,6 +1,7 @@
 // The command line of `record`.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,6 +13,10 @@ struct RecordOptions {
   std::string json_path;
   std::string tracer_options;  // for ALLOCTAPE_OPTIONS: comma-separated
   bool quiet = false, wait_all = false;
+  bool paused = false;             // until somebody starts it
+  std::uint64_t delay_ns = 0;      // paused for that long
+  std::uint64_t duration_ns = 0;   // 0 = to the end
+  std::uint64_t on_rss_bytes = 0;  // 0 = never; else there is a ring
   std::vector<std::string> program;
 };
 
