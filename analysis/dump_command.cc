@@ -55,6 +55,7 @@ class DumpVisitor : public formats::HeapVisitor {
   void on_failed(const Event& event, Block* /*block*/) override { show(event); }
   void on_unseen(const Event& event, Block* /*block*/) override { show(event); }
   void on_meta(const Event& event) override { show(event); }
+  void on_map(const Event& event) override { show(event); }
 
  private:
   // Repairs may deliver an event a little after later ones: only a time well beyond the end of the

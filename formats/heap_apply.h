@@ -15,6 +15,7 @@ namespace alloctape::formats {
 // What an event does to the heap. The order of the checks is that of HeapVisitor's comment.
 enum class Action : std::uint8_t {
   kMeta,
+  kMap,  // memory from the kernel: the heap does not change
   kNull,
   kFailed,         // nothing acquired or released; a failed resize names its block
   kAcquire,        // malloc and its kin, realloc(NULL, n)
@@ -28,6 +29,7 @@ enum class Action : std::uint8_t {
 inline Action action_of(const Event& e) {
   const wire::OpClass op_class = wire::op_class(e.op);
   if (op_class == wire::OpClass::kMeta || op_class == wire::OpClass::kInvalid) return Action::kMeta;
+  if (op_class == wire::OpClass::kMap) return Action::kMap;
   if (e.failed()) [[unlikely]]
     return Action::kFailed;
   switch (op_class) {
@@ -78,6 +80,10 @@ class HeapApply {
       case Action::kNull:
         visitor_.on_null(e);
         break;
+      case Action::kMap:
+        visitor_.on_map(e);
+        ++totals_.map_events;
+        break;
       default:
         visitor_.on_meta(e);
         ++meta_events_;
@@ -110,7 +116,7 @@ class HeapApply {
 
   WalkTotals finish() {
     totals_.events = ordinal_;
-    totals_.api_events = ordinal_ - meta_events_;
+    totals_.api_events = ordinal_ - meta_events_ - totals_.map_events;
     totals_.live = live_;
     return totals_;
   }

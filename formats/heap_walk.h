@@ -69,7 +69,8 @@ class HeapVisitor {
   // exists with its new size; for the others `block` is nullptr.
   virtual void on_unseen(const Event&, Block* /*block*/) {}
   virtual void on_lost(const Event&, Block&) {}  // see "unrepairable"; before its on_acquire
-  virtual void on_meta(const Event&) {}          // thread_start, thread_end, fork, mark
+  virtual void on_meta(const Event&) {}          // thread_start, thread_end, fork, mark, ...
+  virtual void on_map(const Event&) {}           // mmap and its family, failed calls included
 };
 
 struct WalkOptions {
@@ -79,8 +80,8 @@ struct WalkOptions {
 };
 
 struct WalkTotals {
-  std::uint64_t events = 0;  // delivered, meta events included
-  std::uint64_t api_events = 0;
+  std::uint64_t events = 0;  // delivered: calls of the API, of mmap's family, meta events
+  std::uint64_t api_events = 0, map_events = 0;
   OrderCounts order;
   LiveCounts live;           // at the end, with peaks
   std::uint64_t first_stamp = 0, last_stamp = 0;

@@ -88,29 +88,50 @@ TEST(TraceDocument, ItsLayoutTablesAreThoseOfTheStructures) {
                                                            FIELD(TraceHeader, start_ticks),
                                                            FIELD(TraceHeader, start_monotonic_ns),
                                                            FIELD(TraceHeader, start_realtime_ns),
+                                                           FIELD(TraceHeader, ring_offset),
+                                                           FIELD(TraceHeader, ring_bytes),
+                                                           FIELD(TraceHeader, max_bytes),
                                                            FIELD(TraceHeader, reserved1),
+                                                           FIELD(TraceHeader, control),
+                                                           FIELD(TraceHeader, reserved2),
+                                                           FIELD(TraceHeader, reset_stamp),
+                                                           FIELD(TraceHeader, reserved3),
                                                            FIELD(TraceHeader, file_end),
                                                            FIELD(TraceHeader, dropped_events),
                                                            FIELD(TraceHeader, next_stream),
                                                            FIELD(TraceHeader, next_thread),
                                                            FIELD(TraceHeader, state),
                                                            FIELD(TraceHeader, stop_errno),
-                                                           FIELD(TraceHeader, control),
+                                                           FIELD(TraceHeader, reserved4),
                                                            FIELD(TraceHeader, anchor_lock),
                                                            FIELD(TraceHeader, last_ticks),
-                                                           FIELD(TraceHeader, last_monotonic_ns)}));
+                                                           FIELD(TraceHeader, last_monotonic_ns),
+                                                           FIELD(TraceHeader, ring_next),
+                                                           FIELD(TraceHeader, overwritten_events),
+                                                           FIELD(TraceHeader, overwritten_blocks),
+                                                           FIELD(TraceHeader, released_bytes),
+                                                           FIELD(TraceHeader, index_offset),
+                                                           FIELD(TraceHeader, reserved5)}));
   EXPECT_EQ(layout_in_document("### BlockHeader"),
             (Layout{FIELD(BlockHeader, magic), FIELD(BlockHeader, type),
                     FIELD(BlockHeader, reserved0), FIELD(BlockHeader, payload_bytes),
                     FIELD(BlockHeader, stream), FIELD(BlockHeader, thread),
                     FIELD(BlockHeader, sequence), FIELD(BlockHeader, first_stamp),
-                    FIELD(BlockHeader, staging_state), FIELD(BlockHeader, reserved1),
-                    FIELD(BlockHeader, dropped_events), FIELD(BlockHeader, reserved2)}));
+                    FIELD(BlockHeader, staging_state), FIELD(BlockHeader, blocks),
+                    FIELD(BlockHeader, dropped_events), FIELD(BlockHeader, events)}));
   EXPECT_EQ(layout_in_document("## Metadata"),
             (Layout{FIELD(MetadataEntry, key), FIELD(MetadataEntry, bytes)}));
   EXPECT_EQ(
       layout_in_document("## RSS samples"),
       (Layout{FIELD(RssSample, ticks), FIELD(RssSample, anon_bytes), FIELD(RssSample, vm_bytes)}));
+  EXPECT_EQ(layout_in_document("## Marks"),
+            (Layout{FIELD(MarkEntry, stamp), FIELD(MarkEntry, tid), FIELD(MarkEntry, bytes)}));
+  EXPECT_EQ(
+      layout_in_document("## Index"),
+      (Layout{FIELD(IndexEntry, offset), FIELD(IndexEntry, first_stamp),
+              FIELD(IndexEntry, last_stamp), FIELD(IndexEntry, sequence), FIELD(IndexEntry, events),
+              FIELD(IndexEntry, words), FIELD(IndexEntry, stream), FIELD(IndexEntry, blocks),
+              FIELD(IndexEntry, first_thread), FIELD(IndexEntry, last_thread)}));
 }
 
 TEST(TraceDocument, ItsOpcodesAreThoseOfTheTable) {

@@ -25,8 +25,10 @@ TEST(GoldenTrace, HoldsEveryOpAndEveryKindOfWord) {
       ++kinds[static_cast<int>(wire::word_kind(word))];
     }
   }
-  for (int op = 1; op < 112; ++op) {
-    if (wire::op_class(static_cast<wire::Op>(op)) != wire::OpClass::kInvalid) {
+  // Of the ops that there were when it was made.
+  for (int op = 1; op <= static_cast<int>(wire::Op::kMark); ++op) {
+    const wire::OpClass op_class = wire::op_class(static_cast<wire::Op>(op));
+    if (op_class != wire::OpClass::kInvalid && op_class != wire::OpClass::kMap) {
       EXPECT_GT(ops[op], 0) << wire::traits(static_cast<wire::Op>(op)).name;
     }
   }
