@@ -5,6 +5,6 @@
 
 namespace alloctape::tracer {
 
-extern const cli::Command kRecordCommand;
+extern const cli::Command kRecordCommand, kDoctorCommand;
 
 }  // namespace alloctape::tracer

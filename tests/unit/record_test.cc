@@ -49,6 +49,7 @@ std::string elf_image(unsigned char elf_class, unsigned char machine,
   std::string image(256, '\0');
   image.replace(0, 4, "\177ELF");
   image[4] = static_cast<char>(elf_class);
+  image[5] = 1;  // little-endian
   image[18] = static_cast<char>(machine);
   image[32] = 64;                           // e_phoff
   image[54] = 56;                           // e_phentsize
