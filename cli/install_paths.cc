@@ -35,7 +35,11 @@ std::string find_part(const std::string& part, int access_mode) {
 
 }  // namespace
 
-std::string preload_library() { return find_part("lib/alloctape/liballoctape-preload.so", R_OK); }
+std::string preload_library(bool with_maps) {
+  return find_part(with_maps ? "lib/alloctape/liballoctape-preload-maps.so"
+                             : "lib/alloctape/liballoctape-preload.so",
+                   R_OK);
+}
 
 std::string replayer_program() { return find_part("libexec/alloctape/alloctape-replay", X_OK); }
 

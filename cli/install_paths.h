@@ -6,7 +6,8 @@
 
 namespace alloctape::cli {
 
-std::string preload_library();   // liballoctape-preload.so
+// liballoctape-preload.so, or the one that also records the program's own mappings.
+std::string preload_library(bool with_maps = false);
 std::string replayer_program();  // alloctape-replay
 std::string version();           // "0.1.0"
 

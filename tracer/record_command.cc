@@ -129,7 +129,7 @@ int run_record(const std::vector<std::string>& args) {
   const auto parsed = parse_record_options(args);
   if (!parsed) return cli::kExitOk;
   const RecordOptions& settings = *parsed;
-  const std::string preload = cli::preload_library();
+  const std::string preload = cli::preload_library(settings.maps);
   if (preload.find_first_of(" :") != std::string::npos) {
     cli::fail(fmt::format("the tracer's library lies at {}: the loader takes spaces and colons in "
                           "LD_PRELOAD as separators",

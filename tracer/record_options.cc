@@ -149,7 +149,10 @@ std::optional<RecordOptions> parse_record_options(const std::vector<std::string>
       "ring", po::value<std::string>()->value_name("BYTES"),
       "flight recorder: keep only the latest BYTES of events of each image")(
       "on-rss", po::value<std::string>()->value_name("BYTES"),
-      "with --ring: save a copy of the ring when an image's anonymous memory passes BYTES");
+      "with --ring: save a copy of the ring when an image's anonymous memory passes BYTES")(
+      "mmap",
+      "also the program's own calls of mmap, munmap, mremap, madvise, brk and sbrk (not those of "
+      "its allocator)");
   bool separator = false;
   const std::size_t start = program_start(line.options, args, separator);
   const auto options = cli::parse(line, {args.begin(), args.begin() + static_cast<long>(start)});
@@ -166,6 +169,7 @@ std::optional<RecordOptions> parse_record_options(const std::vector<std::string>
   if (options->count("json")) settings.json_path = (*options)["json"].as<std::string>();
   settings.quiet = options->count("quiet");
   settings.wait_all = options->count("wait-all");
+  settings.maps = options->count("mmap");
   settings.paused = options->count("paused");
   settings.delay_ns = duration_option(*options, "delay");
   settings.duration_ns = duration_option(*options, "duration");

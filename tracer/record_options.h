@@ -13,6 +13,7 @@ struct RecordOptions {
   std::string json_path;
   std::string tracer_options;  // for ALLOCTAPE_OPTIONS: comma-separated
   bool quiet = false, wait_all = false;
+  bool maps = false;               // the program's own mappings, too
   bool paused = false;             // until somebody starts it
   std::uint64_t delay_ns = 0;      // paused for that long
   std::uint64_t duration_ns = 0;   // 0 = to the end

@@ -12,6 +12,7 @@
 #include "formats/wire/session.h"
 #include "tracer/preload/clock.h"
 #include "tracer/preload/file.h"
+#include "tracer/preload/maps.h"
 #include "tracer/preload/real_functions.h"
 #include "tracer/preload/stream.h"
 #include "tracer/preload/syscalls.h"
@@ -217,6 +218,7 @@ void fill_header(wire::TraceHeader* h, uint32_t sequence) {
   memcpy(h->magic, wire::kTraceMagic, sizeof h->magic);
   h->version = wire::kTraceVersion;
   h->header_bytes = wire::kTraceHeaderBytes;
+  if (maps_are_recorded) h->features |= wire::kFeatureMaps;
   if (!g_config.dense) h->features |= wire::kFeatureSparseStamps;
   if (g_config.strict) h->features |= wire::kFeatureStrictOrder;
   h->required_features = wire::kTraceRequiredFeatures;

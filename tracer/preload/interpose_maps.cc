@@ -1,0 +1,227 @@
+// The calls by which a program gets memory from the kernel itself, past malloc: mmap and its
+// family. Only in the library that `record --mmap` preloads. What each field of an event means is
+// told in docs/formats/trace.md, "Mappings".
+//
+// All of them are system calls of some hundred nanoseconds, so there is one way only: stamp before,
+// call, record with both stamps. They are looked up in the constructor; until then (and where libc
+// has none) the system calls are made here.
+#include <errno.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "formats/wire/map_event.h"
+#include "tracer/preload/elf_lookup.h"
+#include "tracer/preload/forbidden.h"
+#include "tracer/preload/map_callers.h"
+#include "tracer/preload/maps.h"
+#include "tracer/preload/real_functions.h"
+#include "tracer/preload/recorder.h"
+#include "tracer/preload/syscalls.h"
+
+using namespace alloctape::tracer;  // NOLINT: the file defines C names
+namespace wire = alloctape::wire;
+using wire::Op;
+
+namespace alloctape::tracer {
+// image.cc asks whether this is there.
+void maps_are_recorded() {}
+}  // namespace alloctape::tracer
+
+namespace {
+
+struct RealMaps {
+  void* (*mmap_)(void*, size_t, int, int, int, off_t);
+  int (*munmap_)(void*, size_t);
+  void* (*mremap_)(void*, size_t, size_t, int, ...);
+  int (*madvise_)(void*, size_t, int);
+  int (*brk_)(void*);
+  void* (*sbrk_)(intptr_t);
+} g_maps;
+
+template <typename F>
+void find(F& function, const char* name) {
+  if (!__atomic_load_n(&function, __ATOMIC_RELAXED))
+    __atomic_store_n(&function, reinterpret_cast<F>(find_behind_us(name)), __ATOMIC_RELAXED);
+}
+
+// Early: so that nobody has to ask the dynamic linker in a signal handler or a fork child. Who maps
+// memory before this runs is served by the system call itself.
+__attribute__((constructor)) void find_maps() {
+  find(g_maps.mmap_, "mmap");
+  find(g_maps.munmap_, "munmap");
+  find(g_maps.mremap_, "mremap");
+  find(g_maps.madvise_, "madvise");
+  find(g_maps.brk_, "brk");
+  find(g_maps.sbrk_, "sbrk");
+  if (real_functions_ready()) is_allocator_code(nullptr);
+}
+
+long system_call(long result) {
+  if (result >= 0 || result < -4095) return result;
+  errno = static_cast<int>(-result);
+  return -1;
+}
+
+// One call: decides whether it is an event, holds what the event needs, keeps errno.
+class Recorded {
+ public:
+  ALLOCTAPE_INLINE Recorded(Op op, const void* caller, const void* frame) {
+    event_.op = op;
+    const int saved = errno;
+    if (real_functions_ready() && !is_allocator_code(caller)) {
+      // Neither an acquire nor a release of the heap: no C++ operator in flight takes it for its
+      // own.
+      route_ = route(false, nullptr, 0, frame, &stream_);
+      event_.release_stamp = stamp_now();
+    }
+    errno = saved;
+  }
+  WideEvent& event() { return event_; }
+  bool wanted() const { return route_ != Route::kForwardOnly; }
+  void record(unsigned fields, bool failed) {
+    if (!wanted()) return;
+    const int saved = errno;
+    // kPathMapped: these pointers are not where blocks are, and would only spoil the windows.
+    event_.path = wire::kPathMapped | (failed ? unsigned{wire::kPathFailed} : 0u);
+    event_.fields = wire::kFieldReleaseStamp | wire::kFieldPointer | fields;
+    record_slowly(route_, stream_, event_);
+    errno = saved;
+  }
+
+ private:
+  Route route_ = Route::kForwardOnly;
+  Stream* stream_ = nullptr;
+  WideEvent event_{};
+};
+
+uint64_t backing_of(int flags, int fd) {
+  auto kind = wire::Backing::kOther;
+  struct stat st;
+  if (flags & MAP_ANONYMOUS) {
+    kind = wire::Backing::kAnonymous;
+  } else if (sys::fstat(fd, &st) == 0) {
+    if (S_ISREG(st.st_mode)) kind = wire::Backing::kFile;
+    if (S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode)) kind = wire::Backing::kDevice;
+  }
+  return static_cast<uint64_t>(kind);
+}
+
+ALLOCTAPE_INLINE void* recorded_mmap(void* hint, size_t size, int prot, int flags, int fd,
+                                     off_t offset, const void* caller, const void* frame) {
+  Recorded r(Op::kMmap, caller, frame);
+  WideEvent& e = r.event();
+  if (r.wanted()) e.alignment = backing_of(flags, fd);
+  const auto call = __atomic_load_n(&g_maps.mmap_, __ATOMIC_RELAXED);
+  void* p =
+      call ? call(hint, size, prot, flags, fd, offset)
+           : reinterpret_cast<void*>(system_call(sys::call(
+                 SYS_mmap, sys::word(hint), static_cast<long>(size), prot, flags, fd, offset)));
+  e.pointer = p == MAP_FAILED ? 0 : address(p);
+  e.old_pointer = address(hint);
+  e.size = size;
+  e.value = wire::pack_prot_flags(static_cast<uint32_t>(prot), static_cast<uint32_t>(flags));
+  e.count = static_cast<uint64_t>(offset);
+  r.record(wire::kFieldOldPointer | wire::kFieldSize | wire::kFieldValue |
+               (offset ? unsigned{wire::kFieldCount} : 0u) |
+               (e.alignment ? unsigned{wire::kFieldAlignment} : 0u),
+           p == MAP_FAILED);
+  return p;
+}
+
+#define CALLER __builtin_return_address(0)
+#define FRAME __builtin_frame_address(0)
+
+}  // namespace
+
+ALLOCTAPE_EXPORT void* mmap(void* hint, size_t size, int prot, int flags, int fd,
+                            off_t offset) noexcept {
+  return recorded_mmap(hint, size, prot, flags, fd, offset, CALLER, FRAME);
+}
+ALLOCTAPE_EXPORT void* mmap64(void* hint, size_t size, int prot, int flags, int fd,
+                              off64_t offset) noexcept {
+  return recorded_mmap(hint, size, prot, flags, fd, offset, CALLER, FRAME);
+}
+
+ALLOCTAPE_EXPORT int munmap(void* p, size_t size) noexcept {
+  Recorded r(Op::kMunmap, CALLER, FRAME);
+  const auto call = __atomic_load_n(&g_maps.munmap_, __ATOMIC_RELAXED);
+  const int result = call ? call(p, size) : static_cast<int>(system_call(sys::munmap(p, size)));
+  r.event().pointer = address(p);
+  r.event().size = size;
+  r.record(wire::kFieldSize, result != 0);
+  return result;
+}
+
+ALLOCTAPE_EXPORT void* mremap(void* old, size_t old_size, size_t size, int flags, ...) noexcept {
+  void* wanted = nullptr;
+  if (flags & MREMAP_FIXED) {
+    va_list list;
+    va_start(list, flags);
+    wanted = va_arg(list, void*);
+    va_end(list);
+  }
+  Recorded r(Op::kMremap, CALLER, FRAME);
+  const auto call = __atomic_load_n(&g_maps.mremap_, __ATOMIC_RELAXED);
+  void* p = call ? call(old, old_size, size, flags, wanted)
+                 : reinterpret_cast<void*>(system_call(
+                       sys::call(SYS_mremap, sys::word(old), static_cast<long>(old_size),
+                                 static_cast<long>(size), flags, sys::word(wanted))));
+  WideEvent& e = r.event();
+  e.pointer = p == MAP_FAILED ? 0 : address(p);
+  e.old_pointer = address(old);
+  e.count = old_size;
+  e.size = size;
+  e.value = static_cast<uint32_t>(flags);
+  r.record(wire::kFieldOldPointer | wire::kFieldCount | wire::kFieldSize | wire::kFieldValue,
+           p == MAP_FAILED);
+  return p;
+}
+
+ALLOCTAPE_EXPORT int madvise(void* p, size_t size, int advice) noexcept {
+  Recorded r(Op::kMadvise, CALLER, FRAME);
+  const auto call = __atomic_load_n(&g_maps.madvise_, __ATOMIC_RELAXED);
+  const int result =
+      call ? call(p, size, advice) : static_cast<int>(system_call(sys::madvise(p, size, advice)));
+  r.event().pointer = address(p);
+  r.event().size = size;
+  r.event().value = static_cast<uint32_t>(advice);
+  r.record(wire::kFieldSize | wire::kFieldValue, result != 0);
+  return result;
+}
+
+// libc keeps the break in a variable of its own, which sbrk and malloc rely on: never past it.
+ALLOCTAPE_EXPORT int brk(void* end) noexcept {
+  Recorded r(Op::kBrk, CALLER, FRAME);
+  const uint64_t before = r.wanted() ? static_cast<uint64_t>(sys::call(SYS_brk)) : 0;
+  find(g_maps.brk_, "brk");
+  int result = -1;
+  if (g_maps.brk_) {
+    result = g_maps.brk_(end);
+  } else {
+    errno = ENOMEM;
+  }
+  WideEvent& e = r.event();
+  e.pointer = result == 0 ? address(end) : 0;
+  e.old_pointer = before;
+  r.record(wire::kFieldOldPointer, result != 0);
+  return result;
+}
+
+ALLOCTAPE_EXPORT void* sbrk(intptr_t increment) noexcept {
+  Recorded r(Op::kSbrk, CALLER, FRAME);
+  find(g_maps.sbrk_, "sbrk");
+  void* result = reinterpret_cast<void*>(-1);
+  if (g_maps.sbrk_) {
+    result = g_maps.sbrk_(increment);
+  } else {
+    errno = ENOMEM;
+  }
+  const bool failed = result == reinterpret_cast<void*>(-1);
+  r.event().pointer = failed ? 0 : address(result);
+  r.event().size = static_cast<uint64_t>(increment);
+  r.record(wire::kFieldSize, failed);
+  return result;
+}
