@@ -31,12 +31,25 @@ std::uint64_t saturating_product(std::uint64_t a, std::uint64_t b) {
 }  // namespace
 
 StreamDecoder::StreamDecoder(const TraceFile& file, StreamIndex stream)
-    : file_bytes_(file.file_bytes()), file_(std::make_shared<const TraceFile>(file)) {
+    : StreamDecoder(file, stream, BlockRange{}) {}
+
+StreamDecoder::StreamDecoder(const TraceFile& file, StreamIndex stream, const BlockRange& range)
+    : range_(std::make_unique<const BlockRange>(range)),
+      file_bytes_(file.file_bytes()),
+      file_(std::make_shared<const TraceFile>(file)) {
   windows_.fill(wire::kNoWindow);
+  reset_stamp_ = file.header().reset_stamp;
   const auto& blocks = file.streams().at(static_cast<std::uint32_t>(stream));
   block_ = blocks.data();
   blocks_end_ = blocks.data() + blocks.size();
+  pass_over();
   enter_block();
+}
+
+void StreamDecoder::pass_over() {
+  for (; block_ != blocks_end_ && !range_->may_be_in(*block_); ++block_) {
+    words_before_ += block_->words;
+  }
 }
 
 // Every block can be decoded by itself: nothing carries over from the one before.
@@ -45,18 +58,60 @@ void StreamDecoder::enter_block() {
     begin_ = cursor_ = end_ = nullptr;
     return;
   }
+  if (block_->packed()) return enter_packed();
   begin_ = cursor_ = block_->data;
   end_ = begin_ + block_->words;
   words_offset_ = block_->offset + sizeof(wire::BlockHeader);
+  offset_mask_ = ~std::uint64_t{0};
   stamp_ = block_->first_stamp;
   thread_ = block_->thread;
   windows_.fill(wire::kNoWindow);
+  notes_ = {};
+  if (stamp_ < reset_stamp_) fast_forward();
+}
+
+void StreamDecoder::enter_packed() {
+  if (!unpacked_) unpacked_ = std::make_shared<UnpackedBlock>();
+  ++blocks_unpacked_;
+  words_offset_ = block_->offset;
+  offset_mask_ = 0;
+  part_ = 0;
+  if (const Status status = file_->unpack(*block_, *unpacked_); !status) {
+    error_ = status.error();
+    begin_ = cursor_ = end_ = nullptr;
+    part_ = unpacked_->parts.size();
+    return;
+  }
+  begin_ = unpacked_->words.data();
+  enter_part();
+}
+
+// The next of the blocks that were packed; they lie one behind the other.
+void StreamDecoder::enter_part() {
+  const wire::PackedPart& part = unpacked_->parts[part_];
+  cursor_ = begin_;
+  end_ = begin_ + part.words;
+  stamp_ = part.first_stamp;
+  thread_ = part.thread;
+  windows_.fill(wire::kNoWindow);
+  notes_ = {};
+  if (stamp_ < reset_stamp_) fast_forward();
 }
 
 void StreamDecoder::leave_block() {
-  words_before_ += block_->words;
+  if (block_->packed() && part_ < unpacked_->parts.size()) {
+    const std::uint32_t words = unpacked_->parts[part_].words;
+    words_before_ += words;
+    if (++part_ != unpacked_->parts.size()) {
+      begin_ += words;
+      return enter_part();
+    }
+  } else {
+    words_before_ += block_->words;
+  }
   file_->release_pages(*block_);
   ++block_;
+  pass_over();
   enter_block();
 }
 
@@ -74,47 +129,112 @@ bool StreamDecoder::fail(const char* message, const char* field) {
 
 // The truncation rule: what the end of the file cut off is no corruption.
 bool StreamDecoder::cut_by_end_of_file() const {
-  return block_->offset + sizeof(wire::BlockHeader) + 8 * (std::uint64_t{block_->words} + 1) >
-         file_bytes_;
+  return !block_->packed() &&
+         block_->offset + sizeof(wire::BlockHeader) + 8 * (std::uint64_t{block_->words} + 1) >
+             file_bytes_;
 }
 
 bool StreamDecoder::next_slow(Event& event) {
   if (error_) return false;
   for (;;) {
+    if (next_in_block(event)) return true;
+    if (error_) return false;
     while (cursor_ == end_) {
       if (block_ == blocks_end_) return false;
       leave_block();
+      if (error_) return false;
     }
+  }
+}
+
+bool StreamDecoder::next_in_block(Event& event) {
+  while (cursor_ != end_) {
     const std::uint64_t word = detail::load_word(cursor_);
     switch (wire::word_kind(word)) {
       case wire::Kind::kWide: {
         bool known = false;
-        if (!decode_wide(event, word, known)) {
-          if (error_) return false;
-          continue;  // cut by the end of the file
-        }
-        if (known) return true;
+        if (!decode_wide(event, word, known)) return false;  // corrupt, or cut by the file's end
+        if (known) return deliver(event);
+        notes_ = {};  // they were about an event that this reader does not know
         continue;
       }
       case wire::Kind::kReallocFrom:
-        if (decode_pair(event, word)) return true;
-        if (error_) return false;
-        continue;
+        return decode_pair(event, word) && deliver(event);
       case wire::Kind::kNull:
-        if (wire::compact_size(word) != 0) return decode_null(event, word);
-        stamp_ += wire::time_word_delta(word);
-        ++cursor_;
-        if (cursor_ != end_) return next(event);
+        if (const std::uint64_t code = wire::compact_size(word);
+            code != 0 && code < wire::kNoteFirst) {
+          return decode_null(event, word) && deliver(event);
+        }
+        take_note(word);
         continue;
       case wire::Kind::kEmpty:
         return fail("an empty word among the events of a block", "kind");
       default: {
-        if (windows_[wire::compact_window(word)] == wire::kNoWindow) {
+        const std::uint64_t tag = windows_[wire::compact_window(word)];
+        if (tag == wire::kNoWindow) {
           return fail("a compact word uses a window that no wide record has set", "window");
         }
-        return next(event);  // the first word of a block: the caller's fast path saw the old one
+        decode_compact(event, word, detail::kCompactShapes[word & 15], tag);
+        return deliver(event);
       }
     }
+  }
+  return false;
+}
+
+void StreamDecoder::take_note(std::uint64_t word) {
+  ++cursor_;
+  const std::uint64_t value = wire::note_value(word);
+  switch (static_cast<wire::Note>(wire::compact_size(word))) {
+    case wire::Note::kTime:
+      stamp_ += value;
+      break;
+    case wire::Note::kUsable:
+      notes_.bits |= kNoteUsable;
+      notes_.usable = value;
+      break;
+    case wire::Note::kOldUsable:
+      notes_.bits |= kNoteOldUsable;
+      notes_.old_usable = value;
+      break;
+    case wire::Note::kDuration:
+      notes_.bits |= kNoteDuration;
+      notes_.duration_ticks = value;
+      break;
+    default:
+      break;  // of a later version
+  }
+}
+
+// Gives the event the notes that stood before it. They are at hand only here: an event that the
+// fast path decodes by itself had none.
+bool StreamDecoder::deliver(Event& event) {
+  if (notes_.bits == 0) return true;
+  event.notes = notes_.bits;
+  event.usable = notes_.usable;
+  event.old_usable = notes_.old_usable;
+  event.duration_ticks = notes_.duration_ticks;
+  notes_ = {};
+  return true;
+}
+
+// The block began before the reset: passes over its events up to there. What they leave behind,
+// windows and the thread, still counts.
+void StreamDecoder::fast_forward() {
+  Event event;
+  for (;;) {
+    const auto* cursor = cursor_;
+    const std::uint64_t stamp = stamp_;
+    const std::uint32_t thread = thread_;
+    const auto windows = windows_;
+    notes_ = {};
+    if (!next_in_block(event)) return;
+    if (event.stamp < reset_stamp_) continue;
+    cursor_ = cursor;
+    stamp_ = stamp;
+    thread_ = thread;
+    windows_ = windows;
+    return;
   }
 }
 

@@ -17,6 +17,8 @@ namespace alloctape::formats {
 
 class TraceFile;
 struct BlockRef;
+struct BlockRange;
+struct UnpackedBlock;
 
 namespace detail {
 
@@ -68,11 +70,14 @@ inline std::uint64_t load_word(const std::uint64_t* word) {
 
 // Decodes one stream, block by block. next() returns false at the end of the stream or at a corrupt
 // word; error() tells them apart. Corruption ends the block, not the stream: skip_block() goes on
-// with the next one. A record cut by the end of the file ends its block without an error.
+// with the next one. A record cut by the end of the file ends its block without an error. Events
+// from before a reset (TraceHeader::reset_stamp) are not delivered.
 class StreamDecoder {
  public:
   // REQUIRES: stream < file.streams().size()
   StreamDecoder(const TraceFile& file, StreamIndex stream);
+  // Passes over blocks that are known to have nothing of `range`.
+  StreamDecoder(const TraceFile& file, StreamIndex stream, const BlockRange& range);
 
   bool next(Event& event) {
     if (cursor_ != end_) [[likely]] {
@@ -80,23 +85,7 @@ class StreamDecoder {
       const detail::CompactShape& shape = detail::kCompactShapes[word & 15];
       const std::uint64_t tag = windows_[wire::compact_window(word)];
       if (shape.simple && tag != wire::kNoWindow) [[likely]] {
-        stamp_ += wire::compact_time(word);
-        const std::uint64_t pointer = compact_pointer(word, tag);
-        const std::uint64_t size = wire::decode_size(wire::compact_size(word));
-        event.op = shape.op;
-        event.path = static_cast<std::uint16_t>(tag & 1 ? wire::kPathOtherArena : 0);
-        event.fields = shape.fields;
-        event.thread = ThreadIndex{thread_};
-        event.stamp = stamp_;
-        event.release_stamp = stamp_;
-        event.pointer = pointer;
-        event.old_pointer = pointer & shape.old_mask;
-        event.size = size & shape.size_mask;
-        event.count = 0;
-        event.alignment = 0;
-        event.value = size & shape.value_mask;
-        event.offset = file_offset(cursor_);
-        ++cursor_;
+        decode_compact(event, word, shape, tag);
         return true;
       }
     }
@@ -105,6 +94,8 @@ class StreamDecoder {
 
   const Error* error() const { return error_ ? &*error_ : nullptr; }  // nullptr: no error
   bool skip_block();                                                  // false: no more blocks
+  // Packed blocks that were unpacked so far.
+  std::uint64_t blocks_unpacked() const { return blocks_unpacked_; }
   // Words behind the cursor, skipped ones included; of the sum over the stream's blocks.
   std::uint64_t words_done() const {
     return words_before_ + static_cast<std::uint64_t>(cursor_ - begin_);
@@ -115,14 +106,49 @@ class StreamDecoder {
     return (tag >> 1) << wire::kWindowShift | wire::compact_offset(word);
   }
   std::uint64_t file_offset(const std::uint64_t* word) const {
-    return words_offset_ + static_cast<std::uint64_t>(word - begin_) * 8;
+    return words_offset_ + (static_cast<std::uint64_t>(word - begin_) * 8 & offset_mask_);
+  }
+  // What the notes ahead of the next event said.
+  struct Notes {
+    std::uint8_t bits = 0;
+    std::uint64_t usable = 0, old_usable = 0, duration_ticks = 0;
+  };
+
+  // REQUIRES: shape.simple, and that tag is a window.
+  [[gnu::always_inline]] void decode_compact(Event& event, std::uint64_t word,
+                                             const detail::CompactShape& shape, std::uint64_t tag) {
+    stamp_ += wire::compact_time(word);
+    const std::uint64_t pointer = compact_pointer(word, tag);
+    const std::uint64_t size = wire::decode_size(wire::compact_size(word));
+    event.op = shape.op;
+    event.path = static_cast<std::uint16_t>(tag & 1 ? wire::kPathOtherArena : 0);
+    event.fields = shape.fields;
+    event.notes = 0;
+    event.thread = ThreadIndex{thread_};
+    event.stamp = stamp_;
+    event.release_stamp = stamp_;
+    event.pointer = pointer;
+    event.old_pointer = pointer & shape.old_mask;
+    event.size = size & shape.size_mask;
+    event.count = 0;
+    event.alignment = 0;
+    event.value = size & shape.value_mask;
+    event.offset = file_offset(cursor_);
+    ++cursor_;
   }
   bool next_slow(Event& event);
+  bool next_in_block(Event& event);  // false: the block is through, or corrupt
+  void fast_forward();
+  void take_note(std::uint64_t word);
+  bool deliver(Event& event);
   bool decode_wide(Event& event, std::uint64_t word, bool& known);
   bool decode_pair(Event& event, std::uint64_t word);
   bool decode_null(Event& event, std::uint64_t word);
   void enter_block();
+  void enter_packed();
+  void enter_part();
   void leave_block();
+  void pass_over();
   bool fail(const char* message, const char* field);
   bool cut_by_end_of_file() const;
 
@@ -132,10 +158,18 @@ class StreamDecoder {
   std::uint64_t stamp_ = 0;
   std::uint32_t thread_ = 0;
   std::array<std::uint64_t, wire::kWindows> windows_;
+  Notes notes_;
+  std::uint64_t reset_stamp_ = 0;   // events before it do not exist
   std::uint64_t words_offset_ = 0;  // byte offset of *begin_ in the file
+  std::uint64_t offset_mask_ = ~std::uint64_t{0};  // 0: packed words all count as at their block's
   std::uint64_t words_before_ = 0;
   const BlockRef* block_ = nullptr;  // current; == blocks_end_ when the stream has ended
   const BlockRef* blocks_end_ = nullptr;
+  // Of the packed block that is being read: its words, and the part that the cursor is in.
+  std::shared_ptr<UnpackedBlock> unpacked_;
+  std::size_t part_ = 0;
+  std::uint64_t blocks_unpacked_ = 0;
+  std::unique_ptr<const BlockRange> range_;  // nullptr: everything is wanted
   std::optional<Error> error_;
   std::uint64_t file_bytes_ = 0;
   std::shared_ptr<const TraceFile> file_;  // keeps the mapping alive

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "formats/block_unpacker.h"
 #include "formats/trace_scan.h"
 
 namespace alloctape::formats {
@@ -160,7 +161,41 @@ std::uint64_t TraceFile::ns_to_units(std::uint64_t ns) const {
 
 void TraceFile::release_pages(const BlockRef& block) const {
   if (state_->file.size() < kLargeFile) return;
-  state_->file.drop(block.offset, sizeof(wire::BlockHeader) + std::uint64_t{block.words} * 8);
+  const std::uint64_t bytes =
+      block.packed() ? block.payload_bytes : std::uint64_t{block.words} * sizeof(std::uint64_t);
+  state_->file.drop(block.offset, sizeof(wire::BlockHeader) + bytes);
+}
+
+Status TraceFile::unpack(const BlockRef& block, UnpackedBlock& result) const {
+  // What it works in is large, and of no use between two calls.
+  thread_local BlockUnpacker unpacker;
+  const MappedFile& file = state_->file;
+  const std::uint64_t payload_at = block.offset + sizeof(wire::BlockHeader);
+  wire::BlockHeader header{};
+  if (payload_at <= file.size()) std::memcpy(&header, file.data() + block.offset, sizeof header);
+  // An index may say anything.
+  if (header.magic != wire::kBlockMagic || header.type != wire::BlockType::kPacked ||
+      header.sequence != block.sequence || header.blocks != block.blocks ||
+      header.payload_bytes > file.size() - payload_at) {
+    return file_error(file, ErrorCode::kCorrupt, "the packed block that should be here is not",
+                      block.offset, "type");
+  }
+  const std::span<const std::byte> payload(file.data() + payload_at, header.payload_bytes);
+  auto head = read_packed_head(payload, header.blocks);
+  Status status = head ? unpacker.unpack(payload, *head, result.words) : Status(head.error());
+  if (status.ok() && result.words.size() != block.words) {
+    status =
+        file_error(file, ErrorCode::kCorrupt,
+                   "a packed block has not as many words as its index entry tells", 0, "words");
+  }
+  if (status.ok()) {
+    result.parts = std::move(head->parts);
+    return status;
+  }
+  Error error = status.error();
+  error.path = file.path();
+  error.offset = payload_at + error.offset.value_or(0);
+  return error;
 }
 
 }  // namespace alloctape::formats

@@ -18,6 +18,7 @@
 #include "formats/mapped_file.h"
 #include "formats/result.h"
 #include "formats/stream_decoder.h"
+#include "formats/wire/packed_layout.h"
 #include "formats/wire/trace_layout.h"
 
 namespace alloctape::formats {
@@ -28,13 +29,38 @@ struct TraceMetadata {
   std::vector<std::string> command_line;
 };
 
+// One block of events; a packed one stands for several of consecutive sequence numbers.
 struct BlockRef {
-  std::uint64_t offset;      // of the block header
-  const std::uint64_t* data; // the event words: in the mapping, or a copy of a staged tail
+  std::uint64_t offset;       // of the block header
+  const std::uint64_t* data;  // the event words: in the mapping, or a copy of a staged tail;
+                              // nullptr: packed, see TraceFile::unpack()
   std::uint64_t sequence;
   std::uint64_t first_stamp;
-  std::uint32_t words;       // event words present (staging: up to the first zero word)
-  std::uint32_t thread;
+  std::uint32_t words;   // event words present (staging: up to the first zero word)
+  std::uint32_t thread;  // packed: smallest thread index in it
+  // What is known without looking at the words; the widest range where nothing is.
+  std::uint64_t last_stamp = ~std::uint64_t{0};
+  std::uint32_t last_thread = ~0u;
+  std::uint32_t blocks = 1;  // packed: how many
+  std::uint64_t payload_bytes = 0;
+  bool packed() const { return data == nullptr; }
+};
+
+// What of a trace a reader wants: blocks that are known to have nothing of it are passed over, of the
+// others everything is delivered.
+struct BlockRange {
+  std::uint64_t first_stamp = 0, last_stamp = ~std::uint64_t{0};
+  std::uint32_t first_thread = 0, last_thread = ~0u;
+  bool may_be_in(const BlockRef& block) const {
+    return block.first_stamp <= last_stamp && block.last_stamp >= first_stamp &&
+           (!block.packed() || (block.thread <= last_thread && block.last_thread >= first_thread));
+  }
+};
+
+// The words of a packed block, and what blocks they were.
+struct UnpackedBlock {
+  std::vector<std::uint64_t> words;
+  std::vector<wire::PackedPart> parts;
 };
 
 class TraceFile {
@@ -63,6 +89,8 @@ class TraceFile {
   std::uint64_t ns_to_units(std::uint64_t ns) const;  // a duration, in clock units
 
   const std::byte* data() const;  // the mapping, file_bytes() long
+  // REQUIRES: block.packed()
+  Status unpack(const BlockRef& block, UnpackedBlock& result) const;
   // Tells that a block has been read. In a large file its pages then stop counting as resident; they
   // come back when they are read again.
   void release_pages(const BlockRef& block) const;

@@ -7,6 +7,9 @@
 
 #include <fmt/format.h>
 
+#include "formats/block_unpacker.h"
+#include "formats/trace_index.h"
+
 namespace alloctape::formats {
 
 namespace {
@@ -34,10 +37,15 @@ struct Found {
 
 class Scanner {
  public:
-  Scanner(const MappedFile& file, std::uint64_t start) : file_(file), at_(start) {}
+  Scanner(const MappedFile& file, const wire::TraceHeader& header)
+      : file_(file), at_(header.header_bytes), index_(read_index(file, header)) {}
 
   TraceScan run() {
     while (at_ < file_.size() && file_.size() - at_ >= sizeof(wire::BlockHeader)) {
+      if (at_ == index_.first_block && !index_.empty()) {
+        take_index();
+        continue;
+      }
       wire::BlockHeader header;
       std::memcpy(&header, file_.data() + at_, sizeof header);
       if (header.magic == wire::kBlockMagic && header.payload_bytes <= kMaxPayload) {
@@ -111,6 +119,9 @@ class Scanner {
         }
         rss_blocks_.push_back({payload_at, present / sizeof(wire::RssSample)});
         break;
+      case wire::BlockType::kPacked:
+        if (!cut) take_packed(header);
+        break;
       default:
         break;  // of a later version: skipped by its length
     }
@@ -124,6 +135,51 @@ class Scanner {
                        static_cast<std::uint32_t>(words), header.thread},
                       header.stream,
                       staged});
+  }
+
+  void take_packed(const wire::BlockHeader& header) {
+    const std::uint64_t payload_at = at_ + sizeof header;
+    auto head = read_packed_head({file_.data() + payload_at, header.payload_bytes}, header.blocks);
+    if (!head || header.sequence > ~std::uint64_t{0} - header.blocks) {
+      const std::string field = head ? "sequence" : head.error().field;
+      warn(payload_at + (head ? 0 : head.error().offset.value_or(0)), field.c_str(),
+           fmt::format("a packed block of stream {} is left out: {}", header.stream,
+                       head ? "its blocks are numbered beyond the last number there is"
+                            : head.error().message));
+      return;
+    }
+    const wire::PackedHeader& h = head->header;
+    BlockRef ref{at_, nullptr, header.sequence, h.first_stamp, h.words, h.first_thread};
+    ref.last_stamp = h.last_stamp;
+    ref.last_thread = h.last_thread;
+    ref.blocks = header.blocks;
+    ref.payload_bytes = header.payload_bytes;
+    if (h.words != 0) found_.push_back({ref, header.stream, false});
+  }
+
+  // Packed blocks are not looked at until they are read: TraceFile::unpack() finds out whether they
+  // are what the index says.
+  void take_index() {
+    for (const wire::IndexEntry& e : index_.entries) {
+      at_ = e.offset;
+      if (e.blocks == 0) {
+        wire::BlockHeader header;
+        std::memcpy(&header, file_.data() + at_, sizeof header);
+        if (header.magic == wire::kBlockMagic && header.payload_bytes <= kMaxPayload) {
+          take_block(header);
+        }
+        continue;
+      }
+      BlockRef ref{
+          e.offset,      nullptr, e.sequence, e.first_stamp, static_cast<std::uint32_t>(e.words),
+          e.first_thread};
+      ref.last_stamp = e.last_stamp;
+      ref.last_thread = e.last_thread;
+      ref.blocks = e.blocks;
+      found_.push_back({ref, e.stream, false});
+    }
+    at_ = align_up(index_.end_of_blocks, wire::kBlockAlign);
+    in_junk_ = false;
   }
 
   // Words of a staging extent, up to the first record whose first word is zero. Words inside a
@@ -285,12 +341,14 @@ class Scanner {
                      [](const auto& a, const auto& b) { return a.ticks < b.ticks; });
   }
 
-  // Blocks into streams. A staged tail comes before a block of the same number: such a block is the
-  // copy that was on its way to the file, and may be half written.
+  // Blocks into streams. A packed block comes before all that it covers: these were complete when
+  // they were packed, and may be gone by now. A staged tail comes before a block of the same
+  // number: such a block is the copy that was on its way to the file, and may be half written.
   void resolve() {
     std::sort(found_.begin(), found_.end(), [](const Found& a, const Found& b) {
       if (a.stream != b.stream) return a.stream < b.stream;
       if (a.ref.sequence != b.ref.sequence) return a.ref.sequence < b.ref.sequence;
+      if (a.ref.packed() != b.ref.packed()) return a.ref.packed();
       if (a.staged != b.staged) return a.staged;
       return a.ref.offset < b.ref.offset;
     });
@@ -313,9 +371,11 @@ class Scanner {
       bool last_staged = false;
       for (; !found_.empty() && found_.front().stream == stream; found_.pop_front()) {
         const Found& f = found_.front();
-        const std::uint64_t due = blocks.empty() ? 0 : blocks.back().sequence + 1;
-        if (!blocks.empty() && f.ref.sequence == blocks.back().sequence) {
-          if (f.staged || !last_staged) {
+        const std::uint64_t due =
+            blocks.empty() ? 0 : blocks.back().sequence + blocks.back().blocks;
+        if (!blocks.empty() && f.ref.sequence < due) {
+          const bool expected = blocks.back().packed() ? !f.ref.packed() : last_staged && !f.staged;
+          if (!expected) {
             warn(f.ref.offset, "sequence",
                  fmt::format("block {} of stream {} occurs twice; this one is ignored",
                              f.ref.sequence, stream));
@@ -340,6 +400,7 @@ class Scanner {
   const MappedFile& file_;
   std::uint64_t at_;
   bool in_junk_ = false;
+  TraceIndex index_;
   std::deque<Found> found_;  // grows without holding its contents twice
   std::vector<std::pair<std::uint64_t, std::uint64_t>> rss_blocks_;  // payload offset, samples
   std::uint64_t copied_bytes_ = 0;
@@ -351,7 +412,7 @@ class Scanner {
 }  // namespace
 
 TraceScan scan_trace(const MappedFile& file, const wire::TraceHeader& header) {
-  return Scanner(file, header.header_bytes).run();
+  return Scanner(file, header).run();
 }
 
 }  // namespace alloctape::formats

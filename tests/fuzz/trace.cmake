@@ -13,9 +13,11 @@ if(ALLOCTAPE_BUILD_FUZZERS)
     ${formats_directory}/mapped_file.cc
     ${formats_directory}/trace_file.cc
     ${formats_directory}/trace_scan.cc
+    ${formats_directory}/trace_index.cc
+    ${formats_directory}/block_unpacker.cc
     ${formats_directory}/stream_decoder.cc
     ${formats_directory}/heap_walk.cc)
-  target_link_libraries(trace_fuzz PRIVATE alloctape_options fmt::fmt)
+  target_link_libraries(trace_fuzz PRIVATE alloctape_options fmt::fmt PkgConfig::ZSTD)
   target_compile_options(trace_fuzz PRIVATE -fsanitize=fuzzer)
   target_link_options(trace_fuzz PRIVATE -fsanitize=fuzzer)
 endif()

@@ -47,11 +47,16 @@ void read_all(const std::string& path) {
     return;
   }
   const TraceFile& trace = file.value();
-  std::uint64_t words = 0, events = 0;
+  std::uint64_t words = 0, events = 0, packed = 0;
   for (std::uint32_t i = 0; i < trace.streams().size(); ++i) {
     for (const BlockRef& block : trace.streams()[i]) {
       words += block.words;
-      require(block.offset + 64 + std::uint64_t{block.words} * 8 <= trace.file_bytes());
+      if (block.packed()) {
+        require(block.words <= alloctape::wire::kMaxPackedWords);
+        ++packed;
+      } else {
+        require(block.offset + 64 + std::uint64_t{block.words} * 8 <= trace.file_bytes());
+      }
     }
     StreamDecoder decoder(trace, StreamIndex{i});
     Event e;
@@ -63,7 +68,7 @@ void read_all(const std::string& path) {
     } while (decoder.error() != nullptr && decoder.skip_block());
   }
   require(words == trace.event_words());
-  require(words * 8 <= trace.file_bytes());
+  require(words * 8 <= trace.file_bytes() + packed * alloctape::wire::kMaxPackedWords * 8);
   trace.to_ns(~std::uint64_t{0});
   trace.ns_to_units(~std::uint64_t{0});
   HeapWalk walk(trace);
