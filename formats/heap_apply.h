@@ -15,7 +15,10 @@ namespace alloctape::formats {
 // What an event does to the heap. The order of the checks is that of HeapVisitor's comment.
 enum class Action : std::uint8_t {
   kMeta,
-  kMap,  // memory from the kernel: the heap does not change
+  // Memory from the kernel: the heap does not change.
+  kMap,         // at stamp
+  kMapRelease,  // munmap, madvise: at release_stamp
+  kMapMove,     // mremap that moved: on_map_detach at release_stamp, on_map at stamp
   kNull,
   kFailed,         // nothing acquired or released; a failed resize names its block
   kAcquire,        // malloc and its kin, realloc(NULL, n)
@@ -26,10 +29,17 @@ enum class Action : std::uint8_t {
   kResizeMove,  // detach at release_stamp, attach at stamp
 };
 
+inline Action map_action_of(const Event& e) {
+  if (e.failed()) return Action::kMap;
+  if (e.op == wire::Op::kMunmap || e.op == wire::Op::kMadvise) return Action::kMapRelease;
+  if (e.op != wire::Op::kMremap || e.pointer == e.old_pointer) return Action::kMap;
+  return Action::kMapMove;
+}
+
 inline Action action_of(const Event& e) {
   const wire::OpClass op_class = wire::op_class(e.op);
   if (op_class == wire::OpClass::kMeta || op_class == wire::OpClass::kInvalid) return Action::kMeta;
-  if (op_class == wire::OpClass::kMap) return Action::kMap;
+  if (op_class == wire::OpClass::kMap) return map_action_of(e);
   if (e.failed()) [[unlikely]]
     return Action::kFailed;
   switch (op_class) {
@@ -81,6 +91,8 @@ class HeapApply {
         visitor_.on_null(e);
         break;
       case Action::kMap:
+      case Action::kMapRelease:
+      case Action::kMapMove:
         visitor_.on_map(e);
         ++totals_.map_events;
         break;
@@ -113,6 +125,8 @@ class HeapApply {
     delivered(e);
     return true;
   }
+
+  void map_detach(const Event& e) { visitor_.on_map_detach(e); }
 
   WalkTotals finish() {
     totals_.events = ordinal_;

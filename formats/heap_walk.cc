@@ -43,7 +43,7 @@ struct Cursor {
   std::uint64_t words = 0;  // decoded so far
   // The head event.
   Action action = Action::kMeta;
-  bool detached = false;  // a kResizeMove whose first half is done
+  bool detached = false;  // a kResizeMove or kMapMove whose first half is done
   bool force = false;     // held until its window was over: taken as it is
   InFlight in_flight;
   Key key;
@@ -145,9 +145,10 @@ bool HeapWalk::State::finish_head(Cursor& c) {
 
 void HeapWalk::State::set_key(Cursor& c) {
   const Event& e = c.head();
+  const bool moves = c.action == Action::kResizeMove || c.action == Action::kMapMove;
   const bool releases = c.action == Action::kRelease || c.action == Action::kResizeRelease ||
-                        (c.action == Action::kResizeMove && !c.detached);
-  // Resizes carry two stamps; for all others they are equal.
+                        c.action == Action::kMapRelease || (moves && !c.detached);
+  // Resizes and mmap's family carry two stamps; for all others they are equal.
   c.last_stamp = std::max(c.last_stamp, releases ? e.release_stamp : e.stamp);
   c.key = {c.last_stamp, (releases ? 0 : std::uint64_t{1} << 32) | c.stream};
 }
@@ -181,6 +182,12 @@ HeapWalk::State::Step HeapWalk::State::step(Cursor& c, bool alone) {
     return finish_head(c) ? Step::kGoOn : Step::kEnded;
   }
 
+  if (c.action == Action::kMapMove && !c.detached) {
+    apply->map_detach(e);
+    c.detached = true;
+    set_key(c);
+    return Step::kGoOn;
+  }
   if (!apply->apply(e, c.action, force)) {
     c.wants = c.action == Action::kAcquire ? Wants::kRelease : Wants::kAcquire;
     c.wanted = c.action == Action::kResizeRelease || c.action == Action::kFailed ? e.old_pointer

@@ -71,6 +71,8 @@ class HeapVisitor {
   virtual void on_lost(const Event&, Block&) {}  // see "unrepairable"; before its on_acquire
   virtual void on_meta(const Event&) {}          // thread_start, thread_end, fork, mark, ...
   virtual void on_map(const Event&) {}           // mmap and its family, failed calls included
+  // A mapping that mremap moves leaves its old place: some time before the event's on_map.
+  virtual void on_map_detach(const Event&) {}
 };
 
 struct WalkOptions {

@@ -341,15 +341,16 @@ bool StreamDecoder::decode_wide(Event& event, std::uint64_t word, bool& known) {
   }
   event.fields = static_cast<std::uint16_t>(fields & kKnownFields);
   event.path = static_cast<std::uint16_t>(path & ~unsigned{wire::kPathMoved});
-  if (fields & wire::kFieldCount) {
+  const wire::OpClass op_class = wire::op_class(event.op);
+  if ((fields & wire::kFieldCount) && op_class != wire::OpClass::kMap) {
     event.value = event.size;
     event.size = saturating_product(event.size, event.count);
   }
-  if (wire::op_class(event.op) == wire::OpClass::kResize) {
+  if (op_class == wire::OpClass::kResize) {
     if (event.old_pointer != 0 && event.pointer != 0 && event.old_pointer != event.pointer) {
       event.path |= wire::kPathMoved;
     }
-  } else {
+  } else if (op_class != wire::OpClass::kMap) {
     event.release_stamp = event.stamp;
   }
   return true;
