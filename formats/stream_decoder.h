@@ -159,8 +159,8 @@ class StreamDecoder {
   std::uint32_t thread_ = 0;
   std::array<std::uint64_t, wire::kWindows> windows_;
   Notes notes_;
-  std::uint64_t reset_stamp_ = 0;   // events before it do not exist
-  std::uint64_t words_offset_ = 0;  // byte offset of *begin_ in the file
+  std::uint64_t reset_stamp_ = 0;                  // events before it do not exist
+  std::uint64_t words_offset_ = 0;                 // byte offset of *begin_ in the file
   std::uint64_t offset_mask_ = ~std::uint64_t{0};  // 0: packed words all count as at their block's
   std::uint64_t words_before_ = 0;
   const BlockRef* block_ = nullptr;  // current; == blocks_end_ when the stream has ended

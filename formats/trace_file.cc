@@ -132,9 +132,16 @@ const std::vector<std::vector<BlockRef>>& TraceFile::streams() const {
 }
 const std::vector<wire::RssSample>& TraceFile::rss() const { return state_->scan.rss; }
 std::uint64_t TraceFile::dropped_events() const { return state_->dropped_events; }
+const std::vector<TraceMark>& TraceFile::marks() const { return state_->scan.marks; }
+std::uint64_t TraceFile::overwritten_events() const { return state_->header.overwritten_events; }
+std::uint64_t TraceFile::overwritten_blocks() const { return state_->header.overwritten_blocks; }
 std::uint64_t TraceFile::event_words() const { return state_->scan.event_words; }
 bool TraceFile::truncated() const { return state_->scan.truncated; }
 const std::vector<Error>& TraceFile::warnings() const { return state_->scan.warnings; }
+const std::vector<OtherBlock>& TraceFile::other_blocks() const { return state_->scan.others; }
+std::uint32_t TraceFile::stream_number(StreamIndex stream) const {
+  return state_->scan.stream_numbers.at(static_cast<std::uint32_t>(stream));
+}
 double TraceFile::ticks_per_second() const { return state_->ticks_per_second; }
 const std::byte* TraceFile::data() const { return state_->file.data(); }
 

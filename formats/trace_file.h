@@ -29,6 +29,13 @@ struct TraceMetadata {
   std::vector<std::string> command_line;
 };
 
+// A user's mark: where in time, by whom, and its text as it stands in the file (it may be no UTF-8).
+struct TraceMark {
+  std::uint64_t stamp = 0;
+  std::uint32_t tid = 0;  // the kernel's thread id; 0 = set from outside
+  std::string text;
+};
+
 // One block of events; a packed one stands for several of consecutive sequence numbers.
 struct BlockRef {
   std::uint64_t offset;       // of the block header
@@ -63,6 +70,12 @@ struct UnpackedBlock {
   std::vector<wire::PackedPart> parts;
 };
 
+// A block that holds no events: metadata, samples, marks, and what later versions bring.
+struct OtherBlock {
+  std::uint64_t offset;         // of the block header
+  std::uint64_t payload_bytes;  // as much as the file has
+};
+
 class TraceFile {
  public:
   static Result<TraceFile> open(const std::string& path);
@@ -75,11 +88,16 @@ class TraceFile {
   // each its blocks in order of sequence, duplicates resolved, empty ones left out.
   const std::vector<std::vector<BlockRef>>& streams() const;
   const std::vector<wire::RssSample>& rss() const;  // sorted by ticks
+  const std::vector<TraceMark>& marks() const;      // sorted by stamp
   std::uint64_t dropped_events() const;  // header plus staging extents
+  // Of a ring: what was recorded and then overwritten.
+  std::uint64_t overwritten_events() const;
+  std::uint64_t overwritten_blocks() const;
   std::uint64_t event_words() const;     // over all streams
   bool truncated() const;                // the file ends inside a block
   // Findings that do not stop reading: gaps in a stream's sequence, blocks that occur twice, junk
-  // between blocks. A hole is no finding by itself; the gap that it may leave is.
+  // between blocks. A hole is no finding by itself; the gap that it may leave is. In a ring, missing
+  // first blocks are none.
   const std::vector<Error>& warnings() const;
 
   double ticks_per_second() const;       // derived from anchors when the header does not say
@@ -89,6 +107,8 @@ class TraceFile {
   std::uint64_t ns_to_units(std::uint64_t ns) const;  // a duration, in clock units
 
   const std::byte* data() const;  // the mapping, file_bytes() long
+  const std::vector<OtherBlock>& other_blocks() const;   // in order of their offsets
+  std::uint32_t stream_number(StreamIndex stream) const;  // the number in the file
   // REQUIRES: block.packed()
   Status unpack(const BlockRef& block, UnpackedBlock& result) const;
   // Tells that a block has been read. In a large file its pages then stop counting as resident; they

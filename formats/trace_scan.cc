@@ -20,6 +20,7 @@ constexpr std::uint64_t kMaxStagedCopies = std::uint64_t{64} << 20;  // the rest
 constexpr std::uint64_t kMaxMetadataBytes = std::uint64_t{8} << 20;
 constexpr std::size_t kMaxArguments = 65536;
 constexpr std::size_t kMaxRssSamples = std::size_t{1} << 22;
+constexpr std::size_t kMaxMarks = 65536;
 constexpr std::size_t kMaxWarnings = 64;
 // Each stream of the tracer's has a staging extent of its own, of a page at least; readers keep
 // more about a stream than the 128 bytes it could otherwise consist of.
@@ -38,26 +39,22 @@ struct Found {
 class Scanner {
  public:
   Scanner(const MappedFile& file, const wire::TraceHeader& header)
-      : file_(file), at_(header.header_bytes), index_(read_index(file, header)) {}
+      : file_(file),
+        at_(header.header_bytes),
+        reset_stamp_(header.reset_stamp),
+        ring_(header.features & wire::kFeatureRing),
+        index_(read_index(file, header)) {
+    find_ring(header);
+  }
 
   TraceScan run() {
-    while (at_ < file_.size() && file_.size() - at_ >= sizeof(wire::BlockHeader)) {
-      if (at_ == index_.first_block && !index_.empty()) {
-        take_index();
-        continue;
-      }
-      wire::BlockHeader header;
-      std::memcpy(&header, file_.data() + at_, sizeof header);
-      if (header.magic == wire::kBlockMagic && header.payload_bytes <= kMaxPayload) {
-        take_block(header);
-      } else if (!skip_zeros()) {
-        if (!in_junk_) warn(at_, "magic", "no block starts here; looking for the next one");
-        in_junk_ = true;
-        at_ += wire::kBlockAlign;
-      }
-    }
+    scan_blocks(std::min(file_.size(), ring_begin_));
+    scan_ring();
+    scan_blocks(file_.size());
     check_end();
     read_rss();
+    std::stable_sort(scan_.marks.begin(), scan_.marks.end(),
+                     [](const TraceMark& a, const TraceMark& b) { return a.stamp < b.stamp; });
     resolve();
     if (unreported_ != 0) {
       scan_.warnings.push_back({ErrorCode::kCorrupt,
@@ -79,14 +76,74 @@ class Scanner {
         {ErrorCode::kCorrupt, std::move(message), file_.path(), offset, field});
   }
 
+  // A region that cannot be a ring is scanned like the rest.
+  void find_ring(const wire::TraceHeader& header) {
+    ring_begin_ = ring_end_ = file_.size();
+    if (header.ring_offset == 0 && header.ring_bytes == 0) return;
+    const bool possible = header.ring_offset >= header.header_bytes &&
+                          header.ring_offset % wire::kBlockAlign == 0 &&
+                          header.ring_bytes % wire::kRingSlotBytes == 0 &&
+                          header.ring_bytes <= ~std::uint64_t{0} - header.ring_offset;
+    if (!possible) {
+      warn(offsetof(wire::TraceHeader, ring_offset), "ring_offset",
+           fmt::format("{} bytes from {} on cannot be a ring", header.ring_bytes,
+                       header.ring_offset));
+      return;
+    }
+    ring_begin_ = std::min(header.ring_offset, file_.size());
+    ring_end_ = std::min(header.ring_offset + header.ring_bytes, file_.size());
+  }
+
+  // From at_ on, which ends at `end` or, after a block that the file's end cuts, beyond it.
+  void scan_blocks(std::uint64_t end) {
+    while (at_ < end && end - at_ >= sizeof(wire::BlockHeader)) {
+      if (at_ == index_.first_block && !index_.empty()) {
+        take_index();
+        continue;
+      }
+      wire::BlockHeader header;
+      std::memcpy(&header, file_.data() + at_, sizeof header);
+      if (header.magic == wire::kBlockMagic && header.payload_bytes <= kMaxPayload &&
+          (end == file_.size() || header.payload_bytes <= end - at_ - sizeof header)) {
+        take_block(header);
+      } else if (!skip_zeros(end)) {
+        if (!in_junk_) warn(at_, "magic", "no block starts here; looking for the next one");
+        in_junk_ = true;
+        at_ += wire::kBlockAlign;
+      }
+    }
+  }
+
+  // A slot holds a block or, where the program died while it was taken again, anything.
+  void scan_ring() {
+    if (ring_begin_ == ring_end_) return;
+    for (std::uint64_t slot = ring_begin_; slot < ring_end_; slot += wire::kRingSlotBytes) {
+      const std::uint64_t bytes = std::min(wire::kRingSlotBytes, ring_end_ - slot);
+      wire::BlockHeader header;
+      if (bytes < sizeof header) {
+        scan_.truncated = true;
+        break;
+      }
+      std::memcpy(&header, file_.data() + slot, sizeof header);
+      if (header.magic != wire::kBlockMagic || header.type != wire::BlockType::kEvents ||
+          header.payload_bytes > wire::kRingSlotBytes - sizeof header) {
+        continue;
+      }
+      at_ = slot;
+      take_block(header);
+    }
+    at_ = ring_end_;
+    in_junk_ = false;
+  }
+
   const std::uint64_t* words_at(std::uint64_t offset) const {
     return reinterpret_cast<const std::uint64_t*>(file_.data() + offset);
   }
 
   // Steps over a hole, 64 bytes at a time; false when there is none here.
-  bool skip_zeros() {
+  bool skip_zeros(std::uint64_t end) {
     const std::uint64_t start = at_;
-    while (file_.size() - at_ >= wire::kBlockAlign) {
+    while (end - at_ >= wire::kBlockAlign) {
       const std::uint64_t* w = words_at(at_);
       if ((w[0] | w[1] | w[2] | w[3] | w[4] | w[5] | w[6] | w[7]) != 0) break;
       at_ += wire::kBlockAlign;
@@ -100,6 +157,15 @@ class Scanner {
     const std::uint64_t present = std::min(header.payload_bytes, file_.size() - payload_at);
     const bool cut = present < header.payload_bytes;
     if (cut) scan_.truncated = true;
+    switch (header.type) {
+      case wire::BlockType::kEvents:
+      case wire::BlockType::kStaging:
+      case wire::BlockType::kPacked:
+      case wire::BlockType::kIndex:
+        break;
+      default:
+        scan_.others.push_back({at_, present});
+    }
     switch (header.type) {
       case wire::BlockType::kEvents:
         if (header.payload_bytes % 8 != 0) {
@@ -122,8 +188,11 @@ class Scanner {
       case wire::BlockType::kPacked:
         if (!cut) take_packed(header);
         break;
+      case wire::BlockType::kMark:
+        take_mark(payload_at, present, cut);
+        break;
       default:
-        break;  // of a later version: skipped by its length
+        break;  // the index, or of a later version: skipped by its length
     }
     at_ = align_up(payload_at + header.payload_bytes, wire::kBlockAlign);
   }
@@ -234,6 +303,30 @@ class Scanner {
                                &scan_.dropped_events)) {
       scan_.dropped_events = ~std::uint64_t{0};
     }
+  }
+
+  void take_mark(std::uint64_t at, std::uint64_t bytes, bool cut) {
+    wire::MarkEntry entry;
+    if (bytes < sizeof entry) {
+      if (!cut)
+        warn(at - sizeof(wire::BlockHeader), "payload_bytes", "a mark block without a mark");
+      return;
+    }
+    std::memcpy(&entry, file_.data() + at, sizeof entry);
+    if (scan_.marks.size() == kMaxMarks) {
+      if (!marks_left_out_) warn(at, "stamp", "more marks than are kept; the rest is left out");
+      marks_left_out_ = true;
+      return;
+    }
+    const std::uint64_t present = bytes - sizeof entry;
+    if (!cut && (entry.bytes > present || entry.bytes > wire::kMaxMarkBytes)) {
+      warn(at + offsetof(wire::MarkEntry, bytes), "bytes",
+           "a mark's text is longer than it can be");
+    }
+    const std::uint64_t length =
+        std::min({std::uint64_t{entry.bytes}, present, std::uint64_t{wire::kMaxMarkBytes}});
+    const char* text = reinterpret_cast<const char*>(file_.data() + at + sizeof entry);
+    scan_.marks.push_back({entry.stamp, entry.tid, std::string(text, length)});
   }
 
   void take_metadata(std::uint64_t at, std::uint64_t bytes, bool cut) {
@@ -382,23 +475,43 @@ class Scanner {
           }
           continue;
         }
-        if (f.ref.sequence != due) {
+        if (f.ref.sequence != due && !((ring_ || reset_stamp_ != 0) && blocks.empty())) {
           if (f.staged) scan_.tail_without_body = true;
           warn(f.ref.offset, "sequence",
                fmt::format("stream {} continues with block {} where block {} is due", stream,
                            f.ref.sequence, due));
         }
-        scan_.event_words += f.ref.words;
         last_staged = f.staged;
         blocks.push_back(f.ref);
       }
+      drop_before_reset(blocks);
+      for (const BlockRef& block : blocks) scan_.event_words += block.words;
       blocks.shrink_to_fit();
       scan_.streams.push_back(std::move(blocks));
+      scan_.stream_numbers.push_back(stream);
     }
+  }
+
+  // Leading blocks that have nothing but events from before the reset: those whose successor begins
+  // before it. In the block where it falls, the decoder passes over them.
+  void drop_before_reset(std::vector<BlockRef>& blocks) const {
+    if (reset_stamp_ == 0) return;
+    std::size_t n = 0;
+    while (n < blocks.size() &&
+           (blocks[n].packed()
+                ? blocks[n].last_stamp < reset_stamp_
+                : n + 1 < blocks.size() && blocks[n + 1].first_stamp < reset_stamp_)) {
+      ++n;
+    }
+    blocks.erase(blocks.begin(), blocks.begin() + static_cast<std::ptrdiff_t>(n));
   }
 
   const MappedFile& file_;
   std::uint64_t at_;
+  const std::uint64_t reset_stamp_;
+  const bool ring_;
+  std::uint64_t ring_begin_ = 0, ring_end_ = 0;
+  bool marks_left_out_ = false;
   bool in_junk_ = false;
   TraceIndex index_;
   std::deque<Found> found_;  // grows without holding its contents twice

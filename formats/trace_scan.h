@@ -15,9 +15,12 @@ namespace alloctape::formats {
 
 struct TraceScan {
   std::vector<std::vector<BlockRef>> streams;
+  std::vector<std::uint32_t> stream_numbers;  // of each of them, in the file
+  std::vector<OtherBlock> others;
   std::vector<std::unique_ptr<std::uint64_t[]>>
       staged_copies;  // what some BlockRef::data point into
   std::vector<wire::RssSample> rss;
+  std::vector<TraceMark> marks;
   TraceMetadata metadata;
   std::uint64_t dropped_events = 0;  // of staging extents
   std::uint64_t event_words = 0;

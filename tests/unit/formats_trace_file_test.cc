@@ -249,7 +249,7 @@ TEST(TraceFile, CorruptionEndsTheBlockNotTheStream) {
       wire::compact_word(wire::Kind::kFree, 0, 0, 3, kA),              // window never set
       wire::compact_word(wire::Kind::kReallocFrom, 0, 0, wire::window_slot(kA),
                          kA),                               // no second half
-      wire::compact_word(wire::Kind::kNull, 0, 200, 0, 0),  // unknown function
+      wire::compact_word(wire::Kind::kNull, 0, 50, 0, 0),  // unknown function
   };
   for (const std::uint64_t word : corrupt) {
     std::string bytes = empty_trace();
