@@ -231,10 +231,12 @@ class Runs:
     process to start. Output that names the folder is compared with the folder's name taken out."""
 
     def __init__(self, scratch, command, prepare=None, stdin=b"", env=None, executable=None,
-                 timeout=50, preexec=None):
+                 timeout=50, preexec=None, everyone=False):
         self.scratch, self.command, self.prepare, self.stdin = scratch, command, prepare, stdin
         self.env, self.executable, self.timeout = env or {}, executable, timeout
-        self.preexec = preexec
+        self.preexec, self.everyone = preexec, everyone
+        if everyone:  # any user may reach and write what the runs leave
+            os.chmod(scratch.path, 0o755)
 
     def _go(self, env, wrap=()):
         # All turns use one path: programs allocate for the names that they are given.
@@ -257,6 +259,9 @@ class Runs:
         """Folders for counts and for traces, the pattern of traces, and a session that is none."""
         counts = tempfile.mkdtemp(prefix="counts-", dir=self.scratch.path)
         traces = tempfile.mkdtemp(prefix="traces-", dir=self.scratch.path)
+        if self.everyone:
+            os.chmod(counts, 0o777)
+            os.chmod(traces, 0o777)
         session = os.path.join(clean_env()["TMPDIR"], "alloctape-session.NONE..")
         return counts, traces, {"COUNTER_OUT": counts, "ALLOCTAPE_SESSION": session,
                                 "ALLOCTAPE_OUTPUT": os.path.join(traces, "%e.%p.atrace")}

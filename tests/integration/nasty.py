@@ -2,6 +2,7 @@
 """One nasty program (programs/NAME.c or .cc): its outcome must be the same untraced, counted, recorded
 by the preload alone and by `record`; its trace must hold exactly the calls that the counter saw."""
 import os
+import resource
 import signal
 import sys
 
@@ -18,11 +19,14 @@ def program(name):
 
 class Case:
     """argv: arguments after the program's name, or a function of the folder it runs in.
-    exact: the calls repeat exactly. status: expected; minus a signal's number."""
+    exact: the calls repeat exactly. status: expected; minus a signal's number. root: must be root, and
+    may not stay it. preexec: in the child before exec."""
 
-    def __init__(self, name, argv=(), status=0, exact=True, env=None, after=None, images=None):
+    def __init__(self, name, argv=(), status=0, exact=True, env=None, after=None, images=None,
+                 root=False, preexec=None):
         self.name, self.argv, self.status, self.exact = name, argv, status, exact
         self.env, self.after, self.images = env or {}, after, images
+        self.root, self.preexec = root, preexec
 
 
 def timer_blocks(folder, images):
@@ -35,6 +39,19 @@ def timer_blocks(folder, images):
                  f"the loop made {blocks} calls of {function}, {made} were seen in all")
 
 
+def storm_blocks(folder, images):
+    """Each block that its threads and handlers made; what else it calls is little."""
+    with open(os.path.join(folder, "blocks"), encoding="ascii") as file:
+        blocks = int(file.read())
+    for function in ("malloc", "free"):
+        made = images[0].calls[function]
+        h.expect(blocks <= made <= blocks + 20, f"{blocks} blocks were made, {made} calls of {function} seen")
+
+
+def few_descriptors():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
+
+
 CASES = {
     "abort": Case("aborts", ["abort"], -signal.SIGABRT),
     "segv": Case("aborts", ["segv"], -signal.SIGSEGV),
@@ -43,27 +60,40 @@ CASES = {
     "before_main": Case("before_main"),
     "changes_directory": Case("changes_directory", lambda f: [program("changes_directory")],
                               images=4),
+    "changes_root": Case("changes_root", lambda f: [f], root=True),
     "closed_descriptors": Case("closed_descriptors", lambda f: [f], images=2),
+    "coroutines": Case("coroutines"),
+    "daemonizes": Case("daemonizes", lambda f: [os.path.join(f, "result")], images=3),
     "dlopen_close": Case("dlopen_close", lambda f: [program("libplugin.so")]),
+    "drops_privileges": Case("drops_privileges", images=2, root=True),
     "errno_kept": Case("errno_kept", images=2),
     "every_function": Case("every_function"),
     "every_operator": Case("every_operator"),
     "exec": Case("exec", status=4, images=4),
     "exec_from_thread": Case("exec_from_thread", images=2),
     "failed_calls": Case("failed_calls"),
+    "few_descriptors": Case("few_descriptors", preexec=few_descriptors),
     "fork": Case("fork", images=7),
     "fork_from_thread": Case("fork_from_thread", images=11),
+    "leaves_new": Case("leaves_new"),
+    "not_dumpable": Case("not_dumpable", images=2),
     "prints_preload": Case("prints_preload", images=3,
                            env={"LD_PRELOAD": os.path.join(PROGRAMS, "libuser_preload.so")}),
+    "raw_fork": Case("raw_fork", images=4),
     "realloc_edges": Case("realloc_edges"),
     "realloc_race": Case("realloc_race"),
     "signal_handlers": Case("signal_handlers"),
     "signal_timer": Case("signal_handlers", lambda f: [os.path.join(f, "blocks")], exact=False,
                          after=timer_blocks),
+    "signal_storm": Case("signal_storm", lambda f: [os.path.join(f, "blocks")], exact=False,
+                         after=storm_blocks),
     "small_stacks": Case("small_stacks"),
+    "stack_overflow": Case("stack_overflow"),
     "ten_thousand_threads": Case("ten_thousand_threads"),
+    "thousand_threads": Case("many_threads", ["3000", "1000", "20", "together"]),
     "tls_destructors": Case("tls_destructors"),
     "underscore_exit": Case("underscore_exit", status=3),
+    "unshares": Case("unshares", images=3, root=True),
     "vfork_exec": Case("vfork_exec", images=11),
 }
 
@@ -81,7 +111,9 @@ def test(case):
             return [program(case.name),
                     *(case.argv(folder) if callable(case.argv) else case.argv)]
 
-        runs = h.Runs(scratch, command, env=case.env)
+        if case.root and os.geteuid() != 0:
+            h.skip(f"{case.name} begins as root")
+        runs = h.Runs(scratch, command, env=case.env, preexec=case.preexec, everyone=case.root)
         work = os.path.join(scratch.path, "work")
         plain = runs.untraced()
         h.expect(plain.status == case.status,

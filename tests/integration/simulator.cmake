@@ -15,7 +15,7 @@ endforeach()
 add_library(alloc_none MODULE ${CMAKE_CURRENT_SOURCE_DIR}/allocators/no_allocator.c)
 set_target_properties(alloc_none PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${bad_allocators})
 
-set(tests every_allocator lanes many_lanes touch_and_timing compare usage)
+set(tests every_allocator lanes many_lanes touch_and_timing latencies compare usage)
 set(flags)
 if(ALLOCTAPE_SANITIZE MATCHES "thread")
   set(flags --no-preload)  # ThreadSanitizer's allocator cannot be replaced

@@ -13,6 +13,9 @@ TEST, ALLOCTAPE, MAKE_WORKLOAD, ALLOCATORS = sys.argv[1:5]
 PRELOAD = "--no-preload" not in sys.argv
 
 
+# The C library takes these from its heap then, and must zero what it has used before.
+CALLOC_ON_HEAP = "GLIBC_TUNABLES=glibc.malloc.mmap_threshold=1073741824"
+
 if not PRELOAD:
     os.environ["TSAN_OPTIONS"] = "allocator_may_return_null=1"  # as an allocator should
 
@@ -65,6 +68,7 @@ def check_good(result, calls=None):
         for op, latency in result["latency"].items():
             assert latency["count"] == result["ops"][op], op
             assert latency["p50_ns"] <= latency["p99_ns"] <= latency["max_ns"], latency
+            assert latency["count"] == sum(c["count"] for c in result["latency_by_size"][op]), op
 
 
 def test_every_allocator():
@@ -110,11 +114,58 @@ def test_many_lanes():
 def test_touch_and_timing():
     """What is touched shows in the memory; what is not timed has no latencies."""
     path = workload("churn", 5000)
-    for touch in ("none", "page", "full"):
+    for touch in ("none", "page", "full", "50%"):
         result = replay(path, extra=("--touch", touch, "--timing", "none"))
         check_good(result, 5000)
         assert result["touch"] == touch and result["latency"] == {}
         assert result["timer_overhead_ns"] is None
+    big = workload("callocs", 20, 32 << 20)  # each live alone; from mmap under the C library
+    shown = {}
+    for what, extra in (("none", ()), ("calloc", ("--touch-calloc",)),
+                        ("half", ("--touch-calloc", "--touch", "50%")),
+                        ("reads", ("--touch-reads",))):
+        result = replay(big, extra=extra)
+        check_good(result, 40)
+        shown[what] = result["peak_rss_bytes"] - result["baseline_rss_bytes"]
+        assert result["touch_calloc"] == ("--touch-calloc" in extra)
+    if PRELOAD:
+        assert shown["none"] < 2 << 20 and shown["reads"] < 2 << 20, shown
+        assert 31 << 20 <= shown["calloc"] < 36 << 20 and 15 << 20 <= shown["half"] < 18 << 20, shown
+
+
+def test_latencies():
+    """Latencies by size add up to those by function; the slowest calls say what fell into them."""
+    path = workload("churn", 50000)
+    result = replay(path, extra=("--timing", "all"))
+    check_good(result, 50000)
+    assert result["latency_error"] <= 0.03 and result["timing_every"] == 1
+    for op, classes in result["latency_by_size"].items():
+        edges = [c["from_bytes"] for c in classes]
+        assert edges == sorted(edges) and len(edges) > 3, edges
+        for c in classes:
+            assert sum(c["histogram"]["calls"]) == c["count"]
+            assert c["histogram"]["ns"] == sorted(c["histogram"]["ns"])
+        assert max(c["max_ns"] for c in classes) == result["latency"][op]["max_ns"]
+    slowest = result["slowest_calls"]
+    assert len(slowest) == 32 and [c["ns"] for c in slowest] == sorted((c["ns"] for c in slowest),
+                                                                      reverse=True)
+    assert slowest[0]["ns"] == max(l["max_ns"] for l in result["latency"].values())
+    assert all(c["lane"] == 0 and c["thread"] == 0 and c["op_index"] < 50000 for c in slowest)
+    assert result["faulted_calls"] <= result["call_faults"]
+    # Blocks of 1 MiB, zeroed by the C library on fresh pages: the faults are in calloc, 256 and more.
+    result = replay(workload("callocs", 20, 1 << 20), extra=("--env", CALLOC_ON_HEAP))
+    check_good(result, 40)
+    if PRELOAD:
+        first = min((c for c in result["slowest_calls"] if c["op"] == "calloc"),
+                    key=lambda c: c["op_index"])
+        assert first["page_faults"] >= 1 and first["size_bytes"] == 1 << 20, first
+    result = replay(path, extra=("--timing", "sample=16"))
+    assert (result["timing"], result["timing_every"]) == ("sample", 16)
+    timed = sum(l["count"] for l in result["latency"].values())
+    assert 50000 / 16 * 0.8 < timed < 50000 / 16 * 1.2, timed
+    assert result["faulted_calls"] is None
+    assert "block of" in run("replay", path, "--by-size").stdout
+    assert "one call in 64" in run("replay", path, "--timing", "sample").stdout
 
 
 def test_bad_allocators():
@@ -185,7 +236,10 @@ def test_usage():
     assert "jemalloc" in run("replay", path, "-a", "no_such_thing", expect=1).stderr
     assert "ELF" in run("replay", path, "-a", "/etc/passwd", expect=1).stderr
     run("replay", expect=2)
-    run("replay", path, "--touch", "everything", expect=2)
+    for wrong in ("everything", "0%", "101%", "%", "page%"):
+        run("replay", path, "--touch", wrong, expect=2)
+    for wrong in ("some", "sample=0", "sample=x", "sample="):
+        run("replay", path, "--timing", wrong, expect=2)
     run("replay", path, "--env", "LD_PRELOAD=x", expect=2)
     run("compare", path, "--rounds", "0", expect=2)
     with open(os.path.join(SCRATCH, "cut.awl"), "wb") as cut:

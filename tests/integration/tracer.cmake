@@ -18,15 +18,17 @@ itest_target(counter)
 target_compile_options(counter PRIVATE -fvisibility=hidden)
 
 foreach(program
-    aborts busy_threads changes_directory closed_descriptors dlopen_close errno_kept every_function
-    exec exec_from_thread fork fork_from_thread kill_victim prints_preload producer_consumer
-    realloc_edges realloc_race signal_handlers small_stacks ten_thousand_threads underscore_exit
-    vfork_exec)
+    aborts busy_threads changes_directory changes_root closed_descriptors daemonizes dlopen_close
+    drops_privileges errno_kept every_function exec exec_from_thread few_descriptors fork
+    fork_from_thread kill_victim many_threads not_dumpable out_of_space prints_preload
+    producer_consumer raw_fork realloc_edges realloc_race seccomp signal_handlers signal_storm
+    small_stacks stack_overflow ten_thousand_threads underscore_exit unshares vfork_exec)
   add_executable(itest_${program} ${CMAKE_CURRENT_SOURCE_DIR}/programs/${program}.c)
   itest_target(itest_${program})
   set_target_properties(itest_${program} PROPERTIES OUTPUT_NAME ${program})
 endforeach()
-foreach(program at_exit before_main every_operator failed_calls tls_destructors)
+foreach(program
+    at_exit before_main coroutines every_operator failed_calls leaves_new tls_destructors)
   add_executable(itest_${program} ${CMAKE_CURRENT_SOURCE_DIR}/programs/${program}.cc)
   itest_target(itest_${program})
   set_target_properties(itest_${program} PROPERTIES OUTPUT_NAME ${program})
@@ -56,14 +58,19 @@ endfunction()
 
 itest(counter tracer counter_test.py)
 foreach(program
-    abort at_exit before_main changes_directory closed_descriptors dlopen_close errno_kept
-    every_function every_operator exec exec_from_thread failed_calls fork fork_from_thread kill
-    prints_preload realloc_edges realloc_race segv signal_handlers signal_timer small_stacks
-    ten_thousand_threads tls_destructors underscore_exit vfork_exec)
+    abort at_exit before_main changes_directory changes_root closed_descriptors daemonizes
+    dlopen_close drops_privileges errno_kept every_function every_operator exec exec_from_thread
+    failed_calls fork fork_from_thread kill not_dumpable prints_preload raw_fork realloc_edges
+    realloc_race segv signal_handlers signal_storm signal_timer small_stacks stack_overflow
+    ten_thousand_threads thousand_threads tls_destructors underscore_exit unshares vfork_exec)
   itest(nasty.${program} tracer nasty.py ${program})
 endforeach()
-foreach(limit full_disk file_size no_directory address_space)
+foreach(limit
+    address_space file_size full_disk full_ext4 little_space no_directory quota removed_directory)
   itest(limits.${limit} tracer limits.py ${limit})
+endforeach()
+foreach(case seccomp set_user_id short_threads stopped under_debuggers user_allocator)
+  itest(life.${case} tracer process_life.py ${case})
 endforeach()
 itest(kill_nine "tracer;slow" kill_nine.py)
 itest(hand_over.one_by_one "slow" hand_over.py 1)
