@@ -4,6 +4,7 @@ set(formats_trace_tests
   formats_trace_file_test.cc
   formats_live_table_test.cc
   formats_heap_walk_test.cc
+  formats_map_tracker_test.cc
   formats_trace_document_test.cc
   formats_trace_golden_test.cc)
 foreach(source IN LISTS formats_trace_tests)
