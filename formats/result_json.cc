@@ -5,53 +5,16 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
-#include <type_traits>
-#include <utility>
+
+#include "formats/result_json_parts.h"
 
 namespace alloctape::formats {
 namespace {
 
 using Json = nlohmann::json;
-
-template <typename T>
-Json or_null(const std::optional<T>& value) {
-  return value ? Json(*value) : Json(nullptr);
-}
-Json text_or_null(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
-
-// The library converts any number to any other, and 1e109 to an integer by undefined behaviour:
-// whole numbers are taken as such here, or refused.
-template <typename T>
-void convert(const Json& from, T& to) {
-  if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) {
-    const bool fits = from.is_number_unsigned()
-                          ? std::in_range<T>(from.get<std::uint64_t>())
-                          : from.is_number_integer() && std::in_range<T>(from.get<std::int64_t>());
-    if (!fits) {
-      throw Json::type_error::create(302, "expected a whole number that fits, found " + from.dump(),
-                                     &from);
-    }
-  }
-  from.get_to(to);
-}
-template <typename T>
-void convert(const Json& from, std::vector<T>& to) {
-  to.clear();
-  for (const Json& element : from.get_ref<const Json::array_t&>()) {
-    convert(element, to.emplace_back());
-  }
-}
-
-template <typename T>
-void read(const Json& from, const char* key, T& to) {
-  const auto it = from.find(key);
-  if (it != from.end() && !it->is_null()) convert(*it, to);
-}
-template <typename T>
-void read(const Json& from, const char* key, std::optional<T>& to) {
-  const auto it = from.find(key);
-  if (it != from.end() && !it->is_null()) convert(*it, to.emplace());
-}
+using json_parts::or_null;
+using json_parts::read;
+using json_parts::text_or_null;
 
 Json curve_json(const MemoryCurve& curve) {
   Json j{{"ns", curve.ns}, {"anon_bytes", curve.anon_bytes}, {"vm_bytes", curve.vm_bytes}};
@@ -117,24 +80,6 @@ RunFailure read_failure(const Json& from) {
   return f;
 }
 
-Json latency_json(const LatencySummary& l) {
-  return {{"count", l.count},       {"mean_ns", l.mean_ns}, {"p50_ns", l.p50_ns},
-          {"p90_ns", l.p90_ns},     {"p99_ns", l.p99_ns},   {"p999_ns", l.p999_ns},
-          {"p9999_ns", l.p9999_ns}, {"max_ns", l.max_ns}};
-}
-LatencySummary read_latency(const Json& from) {
-  LatencySummary l;
-  read(from, "count", l.count);
-  read(from, "mean_ns", l.mean_ns);
-  read(from, "p50_ns", l.p50_ns);
-  read(from, "p90_ns", l.p90_ns);
-  read(from, "p99_ns", l.p99_ns);
-  read(from, "p999_ns", l.p999_ns);
-  read(from, "p9999_ns", l.p9999_ns);
-  read(from, "max_ns", l.max_ns);
-  return l;
-}
-
 Json fidelity_json(const RunResult::Fidelity& f) {
   return {{"recorded_peak_live_bytes", f.recorded_peak_live_bytes},
           {"live_peak_ratio", or_null(f.live_peak_ratio)},
@@ -178,7 +123,10 @@ RunResult read_run(const Json& j) {
   read(j, "malloc_library", run.malloc_library);
   read(j, "fallbacks", run.fallbacks);
   read(j, "timing", run.timing);
+  read(j, "timing_every", run.timing_every);
   read(j, "touch", run.touch);
+  read(j, "touch_calloc", run.touch_calloc);
+  read(j, "touch_reads", run.touch_reads);
   read(j, "ops", run.ops);
   read(j, "total_ops", run.total_ops);
   read(j, "lanes", run.lanes);
@@ -209,8 +157,7 @@ RunResult read_run(const Json& j) {
   read(j, "peak_live_bytes", run.peak_live_bytes);
   read(j, "end_live_bytes", run.end_live_bytes);
   read(j, "live_peak_error_bytes", run.live_peak_error_bytes);
-  if (const auto it = j.find("latency"); it != j.end() && !it->is_null())
-    for (const auto& [op, latency] : it->items()) run.latency[op] = read_latency(latency);
+  json_parts::read_latencies(j, run);
   read(j, "timer_overhead_ns", run.timer_overhead_ns);
   read(j, "harness_op_ns", run.harness_op_ns);
   read(j, "sample_ns", run.sample_ns);
@@ -249,7 +196,10 @@ Json to_json(const RunResult& run, bool with_schema) {
   j["malloc_library"] = text_or_null(run.malloc_library);
   j["fallbacks"] = run.fallbacks;
   j["timing"] = run.timing;
+  j["timing_every"] = run.timing_every;
   j["touch"] = run.touch;
+  j["touch_calloc"] = run.touch_calloc;
+  j["touch_reads"] = run.touch_reads;
   j["ops"] = run.ops;
   j["total_ops"] = run.total_ops;
   j["lanes"] = run.lanes;
@@ -277,8 +227,7 @@ Json to_json(const RunResult& run, bool with_schema) {
   j["peak_live_bytes"] = or_null(run.peak_live_bytes);
   j["end_live_bytes"] = or_null(run.end_live_bytes);
   j["live_peak_error_bytes"] = run.live_peak_error_bytes;
-  j["latency"] = Json::object();
-  for (const auto& [op, latency] : run.latency) j["latency"][op] = latency_json(latency);
+  json_parts::add_latencies(j, run);
   j["timer_overhead_ns"] = or_null(run.timer_overhead_ns);
   j["harness_op_ns"] = or_null(run.harness_op_ns);
   j["sample_ns"] = or_null(run.sample_ns);

@@ -25,6 +25,29 @@ struct LatencySummary {
   double mean_ns = 0, p50_ns = 0, p90_ns = 0, p99_ns = 0, p999_ns = 0, p9999_ns = 0, max_ns = 0;
 };
 
+// Calls of one function on blocks of one class of sizes.
+struct SizeLatency {
+  std::uint64_t from_bytes = 0;
+  std::optional<std::uint64_t> to_bytes;  // nullopt: no limit
+  LatencySummary summary;
+  // The histogram: buckets that are not empty, by their middles. Equal middles are equal buckets,
+  // so that histograms of one run can be added up.
+  std::vector<double> bucket_ns;
+  std::vector<std::uint64_t> bucket_calls;
+};
+
+struct SlowCall {
+  double ns = 0;
+  std::string op;
+  std::uint64_t op_index = 0;  // API calls of the lane before it
+  std::uint64_t lane = 0;
+  std::optional<std::uint64_t> thread;  // index in the trace
+  std::uint64_t size_bytes = 0;         // requested; of a release: of the block that went
+  std::uint64_t slot = 0;
+  double at_ns = 0;                                    // since the start of the run
+  std::optional<std::uint64_t> page_faults, switches;  // within the call
+};
+
 // Columns of equal length.
 struct MemoryCurve {
   std::vector<std::uint64_t> ns;   // since the start of the run
@@ -74,7 +97,10 @@ struct RunResult {
   std::string malloc_library;          // file that served malloc
   std::vector<std::string> fallbacks;  // API functions that the candidate does not have
 
-  std::string timing, touch;                 // "all" | "none"; "none" | "page" | "full"
+  std::string timing;              // "all" | "sample" | "none"
+  std::uint64_t timing_every = 1;  // calls for one that is timed, on average
+  std::string touch;               // "none" | "page" | "full" | "N%"
+  bool touch_calloc = false, touch_reads = false;
   std::map<std::string, std::uint64_t> ops;  // by API function, as counted by the replayer
   std::uint64_t total_ops = 0;
   std::uint64_t lanes = 0, threads = 0;
@@ -94,8 +120,13 @@ struct RunResult {
   std::uint64_t live_peak_error_bytes = 0;
 
   std::map<std::string, LatencySummary> latency;  // by API function; net of timer_overhead_ns
-  std::optional<double> timer_overhead_ns;        // a pair of stamps
-  std::optional<double> harness_op_ns;            // an op of the loop on functions that do nothing
+  std::map<std::string, std::vector<SizeLatency>> latency_by_size;
+  std::vector<SlowCall> slowest_calls;   // slowest first
+  std::optional<double> latency_error;   // of percentiles: at most this share of the value
+  std::optional<double> fault_check_ns;  // calls shorter than this cannot hold a page fault
+  std::optional<std::uint64_t> faulted_calls, call_faults;  // timed calls with faults; those faults
+  std::optional<double> timer_overhead_ns;                  // a pair of stamps
+  std::optional<double> harness_op_ns;  // an op of the loop on functions that do nothing
   std::optional<double> sample_ns;
 
   struct Fidelity {

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
 
 #include "simulator/replay_failure.h"
+#include "simulator/replay_latency.h"
 
 namespace alloctape::simulator {
 namespace {
@@ -13,6 +13,20 @@ using formats::RunResult;
 using formats::RunStatus;
 
 constexpr double kFaithful = 0.01;
+
+std::string touch_text(const SharedHeader& shared) {
+  switch (shared.touch) {
+    case Touch::kNone:
+      return "none";
+    case Touch::kPage:
+      return "page";
+    case Touch::kFull:
+      return "full";
+    case Touch::kPercent:
+      return std::to_string(shared.touch_percent) + "%";
+  }
+  return "none";
+}
 
 void collect_counts(SharedHeader* shared, RunResult& run) {
   std::uint64_t ops[wire::kApiOpLimit] = {};
@@ -36,32 +50,6 @@ void collect_counts(SharedHeader* shared, RunResult& run) {
   for (int op = 1; op < wire::kApiOpLimit; ++op)
     if (shared->fallbacks >> op & 1)
       run.fallbacks.emplace_back(wire::traits(static_cast<wire::Op>(op)).name);
-}
-
-void collect_latency(SharedHeader* shared, double ns_per_tick, RunResult& run) {
-  auto merged = std::make_unique<LatencyHistogram>();
-  for (int op = 0; op < wire::kApiOpLimit; ++op) {
-    const std::uint8_t index = shared->histogram_of[op];
-    if (index == kNoHistogram) continue;
-    *merged = {};
-    for (std::uint32_t lane = 0; lane < shared->lanes; ++lane)
-      merged->merge(histograms_of(shared, lane)[index]);
-    const std::uint64_t count = merged->count();
-    if (count == 0) continue;
-    // The empty pair of stamps is part of every value; what is left of a value cannot be negative.
-    auto net = [&](double ticks) {
-      return std::max(0.0, ticks - shared->timer_overhead_ticks) * ns_per_tick;
-    };
-    formats::LatencySummary& l = run.latency[wire::traits(static_cast<wire::Op>(op)).name];
-    l.count = count;
-    l.mean_ns = net(static_cast<double>(merged->sum_ticks) / static_cast<double>(count));
-    l.p50_ns = net(merged->quantile(0.5));
-    l.p90_ns = net(merged->quantile(0.9));
-    l.p99_ns = net(merged->quantile(0.99));
-    l.p999_ns = net(merged->quantile(0.999));
-    l.p9999_ns = net(merged->quantile(0.9999));
-    l.max_ns = net(static_cast<double>(merged->max_ticks));
-  }
 }
 
 void collect_curves(SharedHeader* shared, const std::vector<OutsideSample>& outside,
@@ -143,15 +131,18 @@ std::uint64_t words_done(SharedHeader* shared) {
   return words;
 }
 
-void collect(SharedHeader* shared, const formats::WorkloadFile& workload, const ProcessEnd& end,
-             const std::vector<OutsideSample>& outside, RunResult& run) {
+void collect(SharedHeader* shared, int memory, const formats::WorkloadFile& workload,
+             const ProcessEnd& end, const std::vector<OutsideSample>& outside, RunResult& run) {
   // Acquire: pairs with the replayer's release of its last phase.
   const Phase phase = shared->phase.load(std::memory_order_acquire);
   run.lanes = shared->lanes;
-  run.timing = shared->timing == Timing::kNone ? "none" : "all";
-  run.touch = shared->touch == Touch::kNone   ? "none"
-              : shared->touch == Touch::kPage ? "page"
-                                              : "full";
+  run.timing = shared->timing == Timing::kNone ? "none"
+               : shared->sample_every == 1     ? "all"
+                                               : "sample";
+  run.timing_every = shared->sample_every;
+  run.touch = touch_text(*shared);
+  run.touch_calloc = shared->touch_zeroed != 0;
+  run.touch_reads = shared->touch_reads != 0;
   shared->malloc_library[sizeof shared->malloc_library - 1] = 0;
   run.malloc_library = shared->malloc_library;
   run.fidelity.recorded_peak_live_bytes = workload.header().peak_live_bytes;
@@ -173,8 +164,7 @@ void collect(SharedHeader* shared, const formats::WorkloadFile& workload, const 
     run.ticks_per_second = ticks / ns * 1e9;
     run.wall_ticks = static_cast<std::uint64_t>(static_cast<double>(*run.wall_ns) * ticks / ns);
     if (shared->timing != Timing::kNone) {
-      run.timer_overhead_ns = shared->timer_overhead_ticks * ns / ticks;
-      collect_latency(shared, ns / ticks, run);
+      collect_latency(shared, memory, workload, ns / ticks, run);
     }
   }
 

@@ -24,9 +24,11 @@ struct OutsideSample {
   std::uint64_t anon_bytes, vm_bytes;
 };
 
-// Fills in everything but candidate, workload path and round. REQUIRES: the process is gone.
-void collect(SharedHeader* shared, const formats::WorkloadFile& workload, const ProcessEnd& end,
-             const std::vector<OutsideSample>& outside, formats::RunResult& result);
+// Fills in everything but candidate, workload path and round. `memory`: the descriptor of `shared`.
+// REQUIRES: the process is gone.
+void collect(SharedHeader* shared, int memory, const formats::WorkloadFile& workload,
+             const ProcessEnd& end, const std::vector<OutsideSample>& outside,
+             formats::RunResult& result);
 
 // Sum of the lanes' positions: grows as long as any op finishes. `total`: what it will be.
 std::uint64_t words_done(SharedHeader* shared);

@@ -33,6 +33,7 @@ int run_replay_command(const std::vector<std::string>& args) {
       "allocator,a", po::value<std::string>()->value_name("NAME")->default_value("glibc"),
       "an allocator that `alloctape allocators` lists, or the path of a library; settings may "
       "follow as K=V in the same argument")(
+      "by-size", "latencies by size of block, too (the JSON has them always)")(
       "json", po::value<std::string>()->value_name("FILE"),
       "write the result as JSON; - is standard output, and nothing else goes there then");
   add_run_options(line.options);
@@ -59,7 +60,7 @@ int run_replay_command(const std::vector<std::string>& args) {
   const std::string json = values->count("json") ? (*values)["json"].as<std::string>() : "";
   if (json != "-") {
     cli::Output out;
-    out.write(render_run(run));
+    out.write(render_run(run, values->count("by-size") != 0));
     out.flush();
   }
   if (!json.empty()) write_json(json, formats::to_json(run).dump(2));

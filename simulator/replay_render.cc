@@ -92,28 +92,81 @@ std::string ops_table(const RunResult& run) {
   t.column("count");
   const bool timed = !run.latency.empty();
   if (timed)
-    for (const char* header : {"mean", "p50", "p90", "p99", "p99.9", "max", "mean cycles"})
+    for (const char* header :
+         {"mean", "p50", "p90", "p99", "p99.9", "p99.99", "max", "mean cycles"})
       t.column(header);
   for (const auto& [op, count] : ops) {
     std::vector<std::string> row{op, cli::count(count)};
     if (const auto it = run.latency.find(op); it != run.latency.end()) {
       const formats::LatencySummary& l = it->second;
-      for (const double ns : {l.mean_ns, l.p50_ns, l.p90_ns, l.p99_ns, l.p999_ns, l.max_ns})
+      for (const double ns :
+           {l.mean_ns, l.p50_ns, l.p90_ns, l.p99_ns, l.p999_ns, l.p9999_ns, l.max_ns})
         row.push_back(cli::duration_ns(ns));
       row.push_back(cycles_or_dash(run, l.mean_ns));
     }
     t.row(std::move(row));
   }
   std::string text = t.str();
+  if (timed && run.timing == "sample")
+    text += cli::dim(fmt::format("one call in {} was timed\n", cli::count(run.timing_every)));
   if (timed && run.timer_overhead_ns)
     text += cli::dim(
         fmt::format("latencies are net of the stamps' own {:.1f} ns\n", *run.timer_overhead_ns));
   return text;
 }
 
+std::string sizes_text(const formats::SizeLatency& l) {
+  if (!l.to_bytes) return "above " + cli::bytes(l.from_bytes - 1);
+  return "to " + cli::bytes(*l.to_bytes);
+}
+
+std::string by_size_table(const RunResult& run) {
+  cli::Table t;
+  t.column("call", cli::Table::Align::kLeft);
+  t.column("block of", cli::Table::Align::kLeft);
+  for (const char* header : {"timed", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max"})
+    t.column(header);
+  for (const auto& [op, classes] : run.latency_by_size) {
+    for (const formats::SizeLatency& one : classes) {
+      const formats::LatencySummary& l = one.summary;
+      std::vector<std::string> row{op, sizes_text(one), cli::count(l.count)};
+      for (const double ns :
+           {l.mean_ns, l.p50_ns, l.p90_ns, l.p99_ns, l.p999_ns, l.p9999_ns, l.max_ns})
+        row.push_back(cli::duration_ns(ns));
+      t.row(std::move(row));
+    }
+  }
+  return t.str();
+}
+
+// A few of the slowest calls: enough to see whether a maximum is the allocator's.
+std::string slowest_table(const RunResult& run) {
+  constexpr std::size_t kShown = 5;
+  cli::Table t;
+  t.column("slowest calls", cli::Table::Align::kLeft);
+  t.column("");
+  t.column("block of");
+  t.column("", cli::Table::Align::kLeft);
+  t.column("within it", cli::Table::Align::kLeft);
+  for (std::size_t i = 0; i < std::min(kShown, run.slowest_calls.size()); ++i) {
+    const formats::SlowCall& c = run.slowest_calls[i];
+    std::string within;
+    if (c.page_faults && *c.page_faults != 0)
+      within += fmt::format("{} page fault{}", cli::count(*c.page_faults),
+                            *c.page_faults == 1 ? "" : "s");
+    if (c.switches && *c.switches != 0)
+      within += fmt::format("{}{} switch{} of threads", within.empty() ? "" : ", ",
+                            cli::count(*c.switches), *c.switches == 1 ? "" : "es");
+    if (within.empty()) within = c.page_faults ? "no page fault, no switch of threads" : "-";
+    t.row({c.op, cli::duration_ns(c.ns), cli::bytes(c.size_bytes),
+           fmt::format("op {} of lane {}", cli::count(c.op_index), c.lane), cli::dim(within)});
+  }
+  return t.str();
+}
+
 }  // namespace
 
-std::string render_run(const RunResult& run) {
+std::string render_run(const RunResult& run, bool by_size) {
   std::string text = fmt::format(
       "{} under {}{}\n", run.workload, cli::bold(run.candidate.name),
       run.candidate.version.empty() ? "" : cli::dim(fmt::format(" ({})", run.candidate.version)));
@@ -124,6 +177,8 @@ std::string render_run(const RunResult& run) {
     if (run.status == RunStatus::kFailed) return text;
   }
   text += "\n" + memory_table(run) + "\n" + time_table(run) + "\n" + ops_table(run);
+  if (by_size && !run.latency_by_size.empty()) text += "\n" + by_size_table(run);
+  if (!run.slowest_calls.empty()) text += "\n" + slowest_table(run);
   const RunResult::Fidelity& f = run.fidelity;
   if (run.status == RunStatus::kOk && !f.faithful)
     text += cli::red("not faithful to the recording: ") +

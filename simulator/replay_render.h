@@ -7,6 +7,7 @@
 
 namespace alloctape::simulator {
 
-std::string render_run(const formats::RunResult& run);
+// `by_size`: latencies by function and size of block, too.
+std::string render_run(const formats::RunResult& run, bool by_size = false);
 
 }  // namespace alloctape::simulator

@@ -96,7 +96,11 @@ Timing timing_for(const RunSettings& settings) {
 void fill_in_options(SharedHeader& h, const wire::WorkloadHeader& header, std::uint64_t words,
                      const RunSettings& settings) {
   h.timing = timing_for(settings);
+  h.sample_every = settings.sample_every;
   h.touch = settings.touch;
+  h.touch_percent = settings.touch_percent;
+  h.touch_zeroed = settings.touch_calloc;
+  h.touch_reads = settings.touch_reads;
   h.lanes = header.lanes;
   h.cores = static_cast<std::uint32_t>(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)));
   h.sample_words = std::max(kFewestSampleWords, words / kSamples);
@@ -269,7 +273,7 @@ RunResult run_replay(const formats::WorkloadFile& workload, const Candidate& can
 
   Watch watch(start(settings, candidate, memfd.get(), file.get()), shared, settings.timeout_ns);
   const ProcessEnd end = watch.run(progress, words);
-  collect(shared, workload, end, watch.samples(), run);
+  collect(shared, memfd.get(), workload, end, watch.samples(), run);
   check_who_serves(candidate, run);
   return run;
 }

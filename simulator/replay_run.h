@@ -17,7 +17,10 @@ namespace alloctape::simulator {
 struct RunSettings {
   std::string replayer;  // path of alloctape-replay
   bool timed = true;
+  std::uint32_t sample_every = 1;  // calls for one that is timed
   Touch touch = Touch::kPage;
+  std::uint32_t touch_percent = 100;
+  bool touch_calloc = false, touch_reads = false;
   std::uint64_t timeout_ns = 60'000'000'000;  // without any op finishing
   std::vector<Setting> environment;           // for every candidate; its own settings win
 };

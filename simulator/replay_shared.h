@@ -12,6 +12,8 @@
 
 #include "formats/wire/opcodes.h"
 #include "simulator/latency_histogram.h"
+#include "simulator/size_class.h"
+#include "simulator/slow_calls.h"
 
 namespace alloctape::simulator {
 
@@ -22,7 +24,7 @@ inline constexpr std::uint8_t kNoHistogram = 0xff;
 inline constexpr std::uint64_t kNobodyWaits = ~std::uint64_t{0};
 
 enum class Timing : std::uint32_t { kNone, kTsc, kClock };
-enum class Touch : std::uint32_t { kNone, kPage, kFull };
+enum class Touch : std::uint32_t { kNone, kPage, kFull, kPercent };
 
 enum class Phase : std::uint32_t {
   kStarting,  // before the replayer has looked at anything
@@ -63,6 +65,8 @@ struct alignas(64) LaneShared {
   std::uint64_t unexpected_successes;  // recorded as failed, but the candidate served it
   std::uint64_t sync_waits, sync_blocked, sync_wait_ns;
   std::uint64_t ops_by_kind[wire::kApiOpLimit];
+  std::uint64_t faulted_calls, call_faults;  // timed calls with page faults, and those faults
+  SlowCalls slowest;
 };
 
 struct SharedHeader {
@@ -71,9 +75,15 @@ struct SharedHeader {
 
   // Written by the driver.
   Timing timing;
+  std::uint32_t sample_every;  // calls of a lane for one that is timed; 1: all
   Touch touch;
+  std::uint32_t touch_percent;  // with Touch::kPercent
+  std::uint32_t touch_zeroed;   // 1: blocks of calloc, too
+  std::uint32_t touch_reads;    // 1: read a byte in each page before a block is released or resized
   std::uint32_t lanes;  // without the prologue; LaneShared[lanes + 1], the last is the prologue
-  std::uint32_t histograms;                      // for each lane: LatencyHistogram[histograms]
+  // Of each lane: LatencyHistogram[histograms][kSizeClasses]. Sparse: what no call fell into is a
+  // hole of the memfd, and must be read so that it stays one.
+  std::uint32_t histograms;
   std::uint8_t histogram_of[wire::kApiOpLimit];  // by opcode; kNoHistogram where it does not occur
   std::uint32_t sample_capacity;
   std::uint32_t cores;
@@ -92,6 +102,7 @@ struct SharedHeader {
   std::uint64_t anchor_ticks[2], anchor_ns[2];
   std::uint64_t run_start_ns, run_end_ns;  // CLOCK_MONOTONIC
   double timer_overhead_ticks;             // an empty pair of stamps
+  double fault_ticks;                      // the cheapest page fault seen at set-up
   double harness_op_ns;                    // an op of the loop on functions that do nothing
   double sample_ns;                        // a look at the memory
   std::uint64_t baseline_anon_bytes, baseline_vm_bytes;  // right before the prologue
@@ -113,9 +124,12 @@ static_assert(std::atomic<Phase>::is_always_lock_free);
 inline LaneShared* lanes_of(SharedHeader* h) {
   return reinterpret_cast<LaneShared*>(reinterpret_cast<char*>(h) + h->lanes_at);
 }
+inline std::uint64_t histograms_bytes(const SharedHeader& h) {  // of one lane
+  return std::uint64_t{h.histograms} * kSizeClasses * sizeof(LatencyHistogram);
+}
 inline LatencyHistogram* histograms_of(SharedHeader* h, std::uint32_t lane) {
-  return reinterpret_cast<LatencyHistogram*>(reinterpret_cast<char*>(h) + h->histograms_at) +
-         static_cast<std::size_t>(lane) * h->histograms;
+  return reinterpret_cast<LatencyHistogram*>(reinterpret_cast<char*>(h) + h->histograms_at +
+                                             lane * histograms_bytes(*h));
 }
 inline MemorySample* samples_of(SharedHeader* h) {
   return reinterpret_cast<MemorySample*>(reinterpret_cast<char*>(h) + h->samples_at);
@@ -128,8 +142,7 @@ inline std::uint64_t lay_out(SharedHeader* h) {
   h->lanes_at = up(sizeof(SharedHeader));
   h->samples_at = up(h->lanes_at + (h->lanes + std::uint64_t{1}) * sizeof(LaneShared));
   h->histograms_at = up(h->samples_at + h->sample_capacity * sizeof(MemorySample));
-  h->total_bytes =
-      up(h->histograms_at + std::uint64_t{h->lanes} * h->histograms * sizeof(LatencyHistogram));
+  h->total_bytes = up(h->histograms_at + h->lanes * histograms_bytes(*h));
   return h->total_bytes;
 }
 

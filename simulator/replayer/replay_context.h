@@ -34,6 +34,7 @@ struct alignas(64) LaneCursor {
   std::uint64_t next_sample;                     // position of the next look at memory
   std::uint64_t counted_ops;                     // part of ops_by_kind that ops_done has
   std::int64_t live_delta, live_high, live_low;  // see ReplayLoop::account
+  std::uint32_t until_timed, random;             // see ReplayLoop::timed; 0: not begun
   pthread_t thread;
   bool started;
 };
@@ -53,10 +54,10 @@ struct Context {
   int spins;
   bool read_ahead;  // the workload is larger than what we wanted to populate
   MemorySampler sampler{-1, 4096};
-  void (*run_lane)(Context&, std::uint32_t lane);  // the loop, as chosen by timing and touch
+  void (*run_lane)(Context&, std::uint32_t lane);  // the loop, as chosen by timing
 };
 using RunLane = void (*)(Context&, std::uint32_t lane);
-RunLane choose_loop(Timing timing, Touch touch);
+RunLane choose_loop(Timing timing);
 
 // Makes this thread the one that runs `lane`, for signals: deadly ones are noted before they kill.
 void adopt_lane(Context& context, std::uint32_t lane);

@@ -10,11 +10,12 @@
 
 #include <sys/mman.h>
 
-#include <cstring>
 #include <new>
 
+#include "simulator/replayer/fault_watch.h"
 #include "simulator/replayer/replay_context.h"
 #include "simulator/replayer/sync.h"
+#include "simulator/replayer/touching.h"
 
 namespace alloctape::simulator {
 
@@ -33,7 +34,7 @@ inline std::uint64_t now_ticks() {
   }
 }
 
-template <Timing kTiming, Touch kTouch>
+template <Timing kTiming>
 class ReplayLoop {
  public:
   ReplayLoop(Context& context, std::uint32_t lane)
@@ -46,12 +47,29 @@ class ReplayLoop {
         cursor_(context.cursors[lane]),
         page_(context.page_bytes),
         alone_(context.shared->lanes == 1),
+        touching_(*context.shared, context.page_bytes),
         delta_(cursor_.live_delta),
         high_(cursor_.live_high),
         low_(cursor_.live_low) {
     for (int op = 0; op < wire::kApiOpLimit; ++op) {
       const std::uint8_t h = context.shared->histogram_of[op];
-      histograms_[op] = h == kNoHistogram ? nullptr : histograms_of(context.shared, lane) + h;
+      histograms_[op] =
+          h == kNoHistogram ? nullptr : histograms_of(context.shared, lane) + h * kSizeClasses;
+    }
+    if constexpr (kTiming != Timing::kNone) {
+      sample_every_ = context.shared->sample_every;
+      // Where the lane's last thread left off, so that short threads are not always caught at their
+      // first call.
+      random_ = cursor_.random != 0 ? cursor_.random : random_ + lane;
+      until_timed_ = cursor_.until_timed;
+      if (until_timed_ == 0) until_timed_ = sample_every_ == 1 ? 1 : random_interval();
+      // Faults are told where every stretch of time is seen, and not where calls are sampled.
+      watches_faults_ = sample_every_ == 1;
+      const auto fault = static_cast<std::uint64_t>(context.shared->fault_ticks / 2);
+      gap_limit_ = watches_faults_ ? fault : ~std::uint64_t{0};
+      slow_limit_ = watches_faults_ ? fault : shared_.slowest.floor_ticks();
+      last_ended_ = now_ticks<kTiming>();
+      fault_watch_.take();
     }
   }
 
@@ -98,6 +116,8 @@ class ReplayLoop {
     cursor_.live_delta = delta_;
     cursor_.live_high = high_;
     cursor_.live_low = low_;
+    cursor_.until_timed = until_timed_;
+    cursor_.random = random_;
     publish(shared_.progress, position);
   }
 
@@ -200,27 +220,69 @@ class ReplayLoop {
     }
   }
 
+  // `size` and `slot` are for the record: of the block that comes or goes.
   template <typename F>
-  [[gnu::always_inline]] void timed(wire::Op op, F call) {
+  [[gnu::always_inline]] void timed(wire::Op op, std::uint64_t slot, std::uint64_t size, F call) {
     const int i = static_cast<int>(op);
     if constexpr (kTiming == Timing::kNone) {
       call();
+    } else if (--until_timed_ != 0) {
+      call();
     } else {
-      const std::uint64_t began = now_ticks<kTiming>();
+      until_timed_ = sample_every_ == 1 ? 1 : random_interval();
+      std::uint64_t began = now_ticks<kTiming>();
+      if (began - last_ended_ > gap_limit_) [[unlikely]] {
+        fault_watch_.take();  // what fell into the gap is not the next call's
+        began = now_ticks<kTiming>();
+      }
       call();
       const std::uint64_t ended = now_ticks<kTiming>();
-      // Signed: a thread that migrated may read a clock some ticks behind.
-      const auto ticks = static_cast<std::int64_t>(ended - began);
-      histograms_[i]->add(ticks > 0 ? static_cast<std::uint64_t>(ticks) : 0);
+      // A thread that migrated may read a clock some ticks behind.
+      const std::uint64_t ticks = ended > began ? ended - began : 0;
+      last_ended_ = ended;
+      if (ticks > slow_limit_) [[unlikely]]
+        slow_call(i, slot, size, ticks, ended);
+      histograms_[i][size_class(size)].add(ticks);
     }
     ++shared_.ops_by_kind[i];
+  }
+  // 1 .. 2 * sample_every - 1, evenly: a fixed step could fall in with the workload's own rhythm,
+  // and see nothing but its frees.
+  std::uint32_t random_interval() {
+    random_ ^= random_ << 13;
+    random_ ^= random_ >> 17;
+    random_ ^= random_ << 5;
+    const std::uint64_t span = 2 * std::uint64_t{sample_every_} - 1;
+    return 1 + static_cast<std::uint32_t>(random_ * span >> 32);
+  }
+  [[gnu::noinline]] void slow_call(int op, std::uint64_t slot, std::uint64_t size,
+                                   std::uint64_t ticks, std::uint64_t ended) {
+    FaultWatch::Counts counts{kUnknownCount, kUnknownCount};
+    if (watches_faults_) {
+      counts = fault_watch_.take();
+      shared_.faulted_calls += counts.faults != 0;
+      shared_.call_faults += counts.faults;
+    }
+    SlowCalls& slowest = shared_.slowest;
+    if (ticks > slowest.floor_ticks()) {
+      slowest.add({ticks, ended, calls_so_far(), shared_.current.load(std::memory_order_relaxed),
+                   size, slot, static_cast<std::uint32_t>(op), counts.faults, counts.switches, 0});
+      if (!watches_faults_) slow_limit_ = slowest.floor_ticks();
+    }
+    if constexpr (kTiming != Timing::kNone) last_ended_ = now_ticks<kTiming>();
+  }
+  // API calls of the lane that are over, those that could not be carried out included.
+  std::uint64_t calls_so_far() const {
+    std::uint64_t calls = shared_.skipped_ops;
+    for (const std::uint64_t n : shared_.ops_by_kind) calls += n;
+    return calls;
   }
 
   template <typename F>
   [[gnu::always_inline]] void acquire(wire::Op op, std::uint64_t slot, std::uint64_t size,
                                       unsigned flags, F call) {
     void* q;
-    timed(op, [&] { q = call(); });
+    timed(op, slot, size, [&] { q = call(); });
     if (flags & wire::kOpFailed) [[unlikely]] {
       give_back(q);
       return;
@@ -235,7 +297,8 @@ class ReplayLoop {
     }
     s.p = q;
     s.size = size;
-    touch(q, 0, size);  // before the books: a memory sample taken there must see the block in use
+    // Before the books: a memory sample taken there must see the block in use.
+    if (op != wire::Op::kCalloc || touching_.writes_zeroed()) touching_.write(q, 0, size);
     account(static_cast<std::int64_t>(size));
   }
 
@@ -247,12 +310,14 @@ class ReplayLoop {
       if (!usable_mark(q)) return;
       if (slot != 0) s.p = nullptr;
       q = nullptr;
-      timed(op, [&] { call(q); });
+      timed(op, slot, 0, [&] { call(q); });
       return;
     }
     const std::uint64_t size = s.size;
     s.p = nullptr;
-    timed(op, [&] { call(q); });
+    if (touching_.reads()) [[unlikely]]
+      touching_.read(q, size);
+    timed(op, slot, size, [&] { call(q); });
     account(-static_cast<std::int64_t>(size));
   }
 
@@ -263,7 +328,7 @@ class ReplayLoop {
       if (!usable_mark(q)) return;
       q = nullptr;
     }
-    timed(op, [&] { call(q); });
+    timed(op, slot, q != nullptr ? slots_[slot].size : 0, [&] { call(q); });
   }
 
   template <typename F>
@@ -281,8 +346,10 @@ class ReplayLoop {
       if (!usable_mark(q)) return;
       q = nullptr;
     }
+    if (touching_.reads() && q != nullptr) [[unlikely]]
+      touching_.read(q, old_size);
     void* r;
-    timed(op, [&] { r = call(q); });
+    timed(op, slot, size, [&] { r = call(q); });
     if (flags & (wire::kOpFailed | wire::kOpFreesBlock)) [[unlikely]] {
       resize_without_block(s, slot, r, old_size, flags);
       return;
@@ -299,7 +366,7 @@ class ReplayLoop {
     }
     s.p = r;
     s.size = size;
-    touch(r, old_size, size);
+    touching_.write(r, old_size, size);
     account(static_cast<std::int64_t>(size - old_size));
   }
 
@@ -335,22 +402,6 @@ class ReplayLoop {
     if (mark == nullptr) ++shared_.order_violations;
     ++shared_.skipped_ops;
     return false;
-  }
-
-  // Writes to a block of `size` bytes whose first `from` bytes are not new.
-  [[gnu::always_inline]] void touch(void* block, std::uint64_t from, std::uint64_t size) {
-    if constexpr (kTouch != Touch::kNone) {
-      if (from >= size) return;
-      auto* p = static_cast<volatile unsigned char*>(block);
-      if constexpr (kTouch == Touch::kFull) {
-        std::memset(const_cast<unsigned char*>(p) + from, 0xa5, size - from);
-      } else {
-        p[from] = 0xa5;
-        const auto at = reinterpret_cast<std::uintptr_t>(p);
-        for (std::uint64_t i = ((at + from) | (page_ - 1)) + 1 - at; i < size; i += page_)
-          p[i] = 0xa5;
-      }
-    }
   }
 
   // Live bytes. A lane alone keeps the exact figure: delta_ is the live bytes, high_ their maximum,
@@ -435,7 +486,12 @@ class ReplayLoop {
   LaneCursor& cursor_;
   const std::uint64_t page_;
   const bool alone_;
+  const Touching touching_;
   bool exited_ = false;
+  bool watches_faults_ = false;
+  std::uint32_t sample_every_ = 1, until_timed_ = 1, random_ = 2463534242u;
+  std::uint64_t gap_limit_ = 0, slow_limit_ = 0, last_ended_ = 0;
+  FaultWatch fault_watch_;
   std::uintptr_t origin_ = 0;
   std::int64_t delta_, high_, low_;
   LatencyHistogram* histograms_[wire::kApiOpLimit];

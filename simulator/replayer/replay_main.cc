@@ -22,6 +22,7 @@
 
 #include "simulator/replayer/calibration.h"
 #include "simulator/replayer/replay_loop.h"
+#include "simulator/replayer/touching.h"
 
 namespace alloctape::simulator {
 namespace {
@@ -29,7 +30,8 @@ namespace {
 constexpr std::uint64_t kStackBytes = 512 << 10;  // touched as far as used
 constexpr std::uint64_t kGuardedLanes = 1024;     // each guard page costs the process a mapping
 constexpr std::uint64_t kPopulateLimit = std::uint64_t{256} << 20;
-constexpr int kSpins = 200;  // some 10 us
+constexpr std::uint64_t kPopulateHistograms = std::uint64_t{32} << 20;  // most stay empty
+constexpr int kSpins = 200;                                             // some 10 us
 
 std::uint64_t rounded(std::uint64_t bytes, std::uint64_t unit) {
   return (bytes + unit - 1) / unit * unit;
@@ -79,7 +81,7 @@ void map_workload(Context& c) {
 void make_room(Context& c) {
   SharedHeader& h = *c.shared;
   const std::uint64_t eager =
-      h.total_bytes - h.histograms_at <= kPopulateLimit ? h.total_bytes : h.histograms_at;
+      h.total_bytes - h.histograms_at <= kPopulateHistograms ? h.total_bytes : h.histograms_at;
   madvise(c.shared, eager, MADV_POPULATE_WRITE);  // older kernels: faulted in as it is used
   const int populate =
       (c.header->slots + 1) * sizeof(Slot) <= kPopulateLimit * 16 ? MAP_POPULATE : 0;
@@ -110,6 +112,7 @@ void make_room(Context& c) {
 void run_prologue(Context& c) {
   const wire::LaneEntry& entry = c.lanes[c.shared->lanes];
   LaneShared& shared = lanes_of(c.shared)[c.shared->lanes];
+  const Touching touching(*c.shared, c.page_bytes);
   for (std::uint64_t k = 0; k < entry.chunks; ++k) {
     const wire::ChunkEntry& chunk = c.chunks[entry.first_chunk + k];
     const auto* p = reinterpret_cast<const std::uint64_t*>(c.workload + chunk.offset);
@@ -124,11 +127,8 @@ void run_prologue(Context& c) {
       if (block == nullptr) {
         slot.p = reinterpret_cast<void*>(size == 0 ? kNullBlock : kFailedBlock);
         shared.failed_ops += size != 0;
-      } else if (c.shared->touch == Touch::kFull) {
-        std::memset(block, 0xa5, size);
-      } else if (c.shared->touch == Touch::kPage) {
-        for (std::uint64_t i = 0; i < size; i += c.page_bytes)
-          *const_cast<volatile unsigned char*>(block + i) = 0xa5;
+      } else {
+        touching.write(block, 0, size);
       }
     }
   }
@@ -215,7 +215,7 @@ int replay() {
   c.api = &api;
   c.page_bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   c.spins = shared->lanes <= shared->cores ? kSpins : 0;
-  c.run_lane = choose_loop(shared->timing, shared->touch);
+  c.run_lane = choose_loop(shared->timing);
   if (const char* missing = resolve_api(api); missing != nullptr)
     replay_failed(c, "nobody provides the function ", missing);
   shared->fallbacks = api.fallbacks;

@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "simulator/latency_histogram.h"
+#include "simulator/size_class.h"
+#include "simulator/slow_calls.h"
 
 namespace alloctape::simulator {
 namespace {
@@ -66,6 +68,37 @@ TEST(LatencyHistogram, MergingAddsUp) {
 TEST(LatencyHistogram, AnEmptyOneHasNoQuantiles) {
   auto h = std::make_unique<H>();
   EXPECT_EQ(h->quantile(0.5), 0);
+}
+
+TEST(SizeClass, EverySizeLiesInItsClass) {
+  for (const std::uint64_t size : {0ull, 1ull, 16ull, 17ull, 32ull, 33ull, 4096ull, 4097ull,
+                                   (1ull << 26), (1ull << 26) + 1, 1ull << 40}) {
+    const std::uint32_t c = size_class(size);
+    EXPECT_GE(size, class_from(c)) << size;
+    EXPECT_TRUE(class_to(c) == 0 || size <= class_to(c)) << size;
+    EXPECT_TRUE(c == 0 || class_from(c) == class_to(c - 1) + 1) << size;
+  }
+}
+
+TEST(SlowCalls, TheSlowestOfManyAreKept) {
+  SlowCalls kept{};
+  std::uint64_t value = 1;
+  for (int i = 0; i < 1000; ++i) {
+    value = value * 17 % 1009;  // 1 .. 1008, each at most once in 1008 steps
+    SlowCall call{};
+    call.ticks = value;
+    if (value > kept.floor_ticks()) kept.add(call);
+  }
+  std::vector<std::uint64_t> ticks;
+  for (const SlowCall& call : kept.calls) ticks.push_back(call.ticks);
+  std::sort(ticks.begin(), ticks.end());
+  EXPECT_EQ(kept.count, kSlowestCalls);
+  EXPECT_EQ(ticks.front(), kept.floor_ticks());
+  std::vector<std::uint64_t> all;
+  value = 1;
+  for (int i = 0; i < 1000; ++i) all.push_back(value = value * 17 % 1009);
+  std::sort(all.begin(), all.end());
+  EXPECT_EQ(ticks, std::vector<std::uint64_t>(all.end() - kSlowestCalls, all.end()));
 }
 
 }  // namespace

@@ -27,6 +27,11 @@ class Rig {
       g_next += (n + 15) & ~std::size_t{15};
       return p;
     };
+    api_.calloc_ = [](std::size_t, std::size_t n) -> void* {
+      void* p = g_area + g_next;
+      g_next += (n + 15) & ~std::size_t{15};
+      return p;
+    };
     api_.realloc_ = [](void*, std::size_t n) -> void* {
       if (g_give_null || n == 0) return nullptr;
       void* p = g_area + g_next;
@@ -45,7 +50,8 @@ class Rig {
     words_.push_back(wire::wide_op_word(op, 2, flags, slot));
     words_.push_back(size);
   }
-  LaneShared& run(Timing timing, Touch touch) {
+  LaneShared& run(Timing timing, Touch touch, std::uint32_t percent = 100,
+                  std::uint32_t sample_every = 1) {
     words_.push_back(wire::narrow_op(Op::kExit, 0, 0));
     SharedHeader layout{};
     layout.lanes = 1;
@@ -63,6 +69,12 @@ class Rig {
     assign_histograms(shared_, kinds);
     lay_out(shared_);
     initialise(shared_);
+    shared_->timing = timing;
+    shared_->touch = touch;
+    shared_->touch_percent = percent;
+    shared_->touch_zeroed = touch_zeroed_;
+    shared_->sample_every = sample_every;
+    shared_->fault_ticks = 2e9;
     shared_->sample_words = 1 << 30;
     shared_->next_live_sample = LLONG_MAX;
 
@@ -82,15 +94,17 @@ class Rig {
     c.slots = slots_.data();
     c.cursors = &cursor_;
     c.page_bytes = 4096;
-    choose_loop(timing, touch)(c, 0);
+    choose_loop(timing)(c, 0);
     return lanes_of(shared_)[0];
   }
   std::int64_t live() const { return cursor_.live_delta; }
   std::int64_t peak() const { return shared_->live_peak.load(); }
-  const SharedHeader& shared() const { return *shared_; }
+  SharedHeader& shared() { return *shared_; }
+  void touch_zeroed() { touch_zeroed_ = true; }
 
  private:
   ApiTable api_{};
+  bool touch_zeroed_ = false;
   std::vector<std::uint64_t> words_;
   std::vector<unsigned char> memory_;
   SharedHeader* shared_ = nullptr;
@@ -144,6 +158,66 @@ TEST(ReplayLoop, TouchesEachPageOfABlockOnceAndOfAGrownBlockTheNewPartOnly) {
   std::size_t bytes = 0;
   for (const unsigned char c : g_area) bytes += c != 0;
   EXPECT_EQ(bytes, 16u + 24u);
+}
+
+std::vector<std::size_t> touched_by(Rig& rig, Touch touch, std::uint32_t percent = 100) {
+  std::fill(std::begin(g_area), std::end(g_area), 0);
+  rig.run(Timing::kNone, touch, percent);
+  std::vector<std::size_t> touched;
+  for (std::size_t i = 0; i < sizeof g_area; ++i)
+    if (g_area[i]) touched.push_back(i);
+  return touched;
+}
+
+TEST(ReplayLoop, APercentageTouchesThePagesOfTheFirstPart) {
+  Rig rig;
+  rig.add(Op::kMalloc, 1, 10 * 4096);
+  rig.add(Op::kMalloc, 2, 16);
+  EXPECT_EQ(touched_by(rig, Touch::kPercent, 25), (std::vector<std::size_t>{0, 4096, 8192, 40960}));
+}
+
+TEST(ReplayLoop, ZeroedBlocksAreTouchedOnlyWhereAsked) {
+  Rig rig;
+  rig.add(Op::kCalloc, 1, 10'000);
+  EXPECT_TRUE(touched_by(rig, Touch::kPage).empty());
+  Rig other;
+  other.add(Op::kCalloc, 1, 10'000);
+  other.touch_zeroed();
+  EXPECT_EQ(touched_by(other, Touch::kPage).size(), 3u);
+}
+
+TEST(ReplayLoop, EveryCallIsTimedInTheClassOfItsSize) {
+  Rig rig;
+  for (int i = 0; i < 10; ++i) {
+    rig.add(Op::kMalloc, 1, 16);
+    rig.add(Op::kFree, 1);
+    rig.add(Op::kMalloc, 2, 1000);
+    rig.add(Op::kFree, 2);
+  }
+  rig.run(Timing::kClock, Touch::kNone);
+  SharedHeader& h = rig.shared();
+  for (const Op op : {Op::kMalloc, Op::kFree}) {
+    const LatencyHistogram* histograms =
+        histograms_of(&h, 0) + h.histogram_of[static_cast<int>(op)] * kSizeClasses;
+    EXPECT_EQ(histograms[size_class(16)].count(), 10u);
+    EXPECT_EQ(histograms[size_class(1000)].count(), 10u);
+  }
+}
+
+TEST(ReplayLoop, SamplingTimesOneCallInNOnAverageWhateverTheRhythm) {
+  Rig rig;
+  for (int i = 0; i < 20'000; ++i) {
+    rig.add(Op::kMalloc, 1, 16);
+    rig.add(Op::kFree, 1);
+  }
+  rig.run(Timing::kClock, Touch::kNone, 100, 8);
+  SharedHeader& h = rig.shared();
+  std::uint64_t counts[2];
+  int i = 0;
+  for (const Op op : {Op::kMalloc, Op::kFree})
+    counts[i++] = histograms_of(&h, 0)[h.histogram_of[static_cast<int>(op)] * kSizeClasses].count();
+  EXPECT_NEAR(static_cast<double>(counts[0]), 2500, 250);
+  EXPECT_NEAR(static_cast<double>(counts[1]), 2500, 250);
 }
 
 TEST(ReplayLoop, FailedAllocationsAreCountedAndTheirSlotsSkipped) {

@@ -25,6 +25,15 @@ RunResult full_result() {
   r.wall_ns = 123;
   r.peak_rss_bytes = 1 << 20;
   r.latency["malloc"] = {7, 1.5, 1, 2, 3, 4, 5, 6};
+  r.latency_by_size["malloc"] = {{17, 32, r.latency["malloc"], {1.5, 2.25}, {3, 4}},
+                                 {67108865, std::nullopt, r.latency["malloc"], {9}, {7}}};
+  r.slowest_calls = {{1e6, "malloc", 77, 1, 5, 64, 9, 12.5, 3, 0},
+                     {1e5, "free", 78, 0, std::nullopt, 64, 9, 12.5, std::nullopt, std::nullopt}};
+  r.timing = "sample";
+  r.timing_every = 64;
+  r.touch_calloc = true;
+  r.latency_error = 0.0156;
+  r.faulted_calls = 5;
   r.fidelity.live_peak_ratio = 0.5;
   r.by_progress = {{0, 1}, {0, 16}, {4096, 8192}, {1, 2}, {3, 4}};
   r.by_time = {{5}, {}, {6}, {7}, {}};

@@ -1,13 +1,15 @@
-// Writes small workloads for the simulator's tests. Usage: make_workload KIND FILE [N] [LANES]
-//   churn N              one lane, N calls, half of them frees
-//   trigger N            churn, but call N asks for 7777 bytes, and the call after it frees that
-//   block functions            every function of the API, in one lane, with NULLs, zeros and failed
-//   calls failed_new           an operator new that threw prologue             blocks that lived
-//   before the recording: freed, resized, asked about handover N LANES     lane 0 makes batches of
-//   blocks, the other lanes free them, in turn threads N LANES      N threads in each lane but 0,
-//   one after another, which free each other's
-//                        blocks
-//   idle                 nothing but the end
+// Writes small workloads for the simulator's tests. Usage: make_workload KIND FILE [N]
+// [LANES|BYTES]
+//   churn N            one lane, N calls, half of them frees
+//   trigger N          churn, but call N asks for 7777 bytes, and the call after it frees that
+//   block functions          every function of the API, in one lane, with NULLs, zeros and failed
+//   calls failed_new         an operator new that threw prologue           blocks that lived before
+//   the recording: freed, resized, asked about handover N LANES   lane 0 makes batches of blocks,
+//   the other lanes free them, in turn threads N LANES    N threads in each lane but 0, one after
+//   another, which free each other's
+//                      blocks
+//   callocs N BYTES    N times calloc(BYTES) and its free
+//   idle               nothing but the end
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -206,6 +208,15 @@ void prologue(Script& script) {
   script.exit(0);
 }
 
+void callocs(Script& script, std::uint64_t calls, std::uint64_t bytes) {
+  script.add_lane();
+  for (std::uint64_t i = 0; i < calls; ++i) {
+    script.op(0, acquire(Kind::kCalloc, 1, bytes));
+    script.op(0, release(Kind::kFree, 1));
+  }
+  script.exit(0);
+}
+
 // Blocks go from lane 0 to the others in batches, four batches in flight for each lane.
 void handover(Script& script, std::uint64_t batches, std::uint32_t lanes) {
   constexpr std::uint64_t kBatch = 64;
@@ -255,7 +266,8 @@ int main(int argc, char** argv) {
   if (argc < 3) return 2;
   const std::string kind = argv[1];
   const std::uint64_t n = argc > 3 ? std::strtoull(argv[3], nullptr, 10) : 0;
-  const auto lanes = static_cast<std::uint32_t>(argc > 4 ? std::strtoul(argv[4], nullptr, 10) : 2);
+  const std::uint64_t second = argc > 4 ? std::strtoull(argv[4], nullptr, 10) : 2;
+  const auto lanes = static_cast<std::uint32_t>(second);
   Script script(argv[2]);
   if (kind == "churn")
     churn(script, n, 0);
@@ -271,6 +283,8 @@ int main(int argc, char** argv) {
     handover(script, n, lanes);
   else if (kind == "threads")
     threads(script, n, lanes);
+  else if (kind == "callocs")
+    callocs(script, n, second);
   else if (kind == "idle")
     script.exit(script.add_lane());
   else
