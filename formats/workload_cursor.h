@@ -21,6 +21,8 @@ struct OpView {
   std::uint64_t size = 0;       // wait: the position; spawn: the lane; time: ns
   std::uint64_t alignment = 0;  // 0 where the op takes none
   std::uint64_t count = 0;      // 0 where it was not kept; else size is the element size
+  std::uint64_t offset = 0;     // mmap's family: of the part, from the mapping's beginning
+  std::uint64_t value = 0;      // mmap: prot | flags << 32; madvise: the advice
 
   explicit operator bool() const { return words != 0; }
   // The block's requested bytes after the op; calloc and reallocarray with a count saturate.
@@ -50,6 +52,11 @@ inline OpView decode(const std::uint64_t* p, const std::uint64_t* end) {
   if (words > static_cast<std::uint64_t>(end - p)) return view;
   view.words = words;
   if (words >= 2) view.size = p[1];
+  if (wire::is_map_op(view.op)) {
+    if (words >= 3) view.offset = p[2];
+    if (words >= 4) view.value = p[3];
+    return view;
+  }
   if (words >= 3) {
     const wire::OpTraits& traits = wire::traits(view.op);
     if (traits.takes_alignment) view.alignment = p[2];

@@ -1,5 +1,6 @@
 #include "formats/workload_file.h"
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -15,7 +16,7 @@ using wire::WorkloadHeader;
 
 struct WorkloadFile::State {
   MappedFile file;
-  WorkloadHeader header;
+  WorkloadHeader header{};
 
   const std::byte* at(std::uint64_t offset) const { return file.data() + offset; }
   template <typename T>
@@ -57,7 +58,7 @@ Status WorkloadFile::State::check_header() const {
                      " can be read; convert the trace again",
                  offsetof(WorkloadHeader, version), "version");
   }
-  if (header.required_features != 0) {
+  if ((header.required_features & ~wire::kWorkloadRequiredFeatures) != 0) {
     return error(ErrorCode::kUnsupportedVersion, "the workload needs a newer alloctape",
                  offsetof(WorkloadHeader, required_features), "required_features");
   }
@@ -65,7 +66,7 @@ Status WorkloadFile::State::check_header() const {
     return error(ErrorCode::kTruncated, "the conversion that wrote this workload did not finish",
                  offsetof(WorkloadHeader, complete), "complete");
   }
-  if (header.header_bytes < sizeof(WorkloadHeader) || header.header_bytes > file.size()) {
+  if (header.header_bytes < wire::kLeastWorkloadHeaderBytes || header.header_bytes > file.size()) {
     return corrupt("wrong length of the header", offsetof(WorkloadHeader, header_bytes),
                    "header_bytes");
   }
@@ -242,11 +243,16 @@ Result<WorkloadFile> WorkloadFile::open(const std::string& path) {
       std::memcmp(s.file.data(), wire::kWorkloadMagic, sizeof wire::kWorkloadMagic) != 0) {
     return s.error(ErrorCode::kNotThisFormat, "this is no workload (.awl)", 0, "magic");
   }
-  if (s.file.size() < sizeof(WorkloadHeader)) {
+  if (s.file.size() < wire::kLeastWorkloadHeaderBytes) {
     return s.error(ErrorCode::kTruncated, "the workload ends within its header", s.file.size(),
                    "header");
   }
-  std::memcpy(&state->header, s.file.data(), sizeof(WorkloadHeader));
+  // Of a header that is shorter or longer than ours, what both know.
+  WorkloadHeader& header = state->header;
+  std::memcpy(&header, s.file.data(), wire::kLeastWorkloadHeaderBytes);
+  const std::uint64_t known =
+      std::min<std::uint64_t>({header.header_bytes / 8 * 8, sizeof(WorkloadHeader), s.file.size()});
+  if (known > wire::kLeastWorkloadHeaderBytes) std::memcpy(&header, s.file.data(), known);
   for (auto check : {&State::check_header, &State::check_sections, &State::check_chunks,
                      &State::check_lanes, &State::check_threads}) {
     Status status = (s.*check)();

@@ -21,18 +21,18 @@ class WorkloadFile {
 
   const std::string& path() const;
   const wire::WorkloadHeader& header() const;
-  std::string provenance() const;  // JSON text
-  std::span<const wire::LaneEntry> lanes() const;      // header().lanes + 1; the last is the prologue
+  std::string provenance() const;                  // JSON text
+  std::span<const wire::LaneEntry> lanes() const;  // header().lanes + 1; the last is the prologue
   std::span<const wire::ChunkEntry> chunks() const;
   std::span<const wire::ThreadEntry> threads() const;
   std::span<const wire::CurvePoint> live_curve() const;
   std::span<const wire::CurvePoint> rss_curve() const;
   std::span<const std::uint64_t> words(const wire::ChunkEntry& chunk) const;
 
-  // Runs the whole workload symbolically in an order its sync points allow: every opcode known, every
-  // slot in range, free before reuse, no op on an empty slot, waits that can be met (no deadlock),
-  // spawn and exit paired, counts equal to the header's. What validates here needs no error branch in
-  // the replay loop. Memory: 1 byte per slot and a little per lane.
+  // Runs the whole workload symbolically in an order its sync points allow: every opcode known,
+  // every slot in range, free before reuse, no op on an empty slot, waits that can be met (no
+  // deadlock), spawn and exit paired, counts equal to the header's. What validates here needs no
+  // error branch in the replay loop. Memory: 1 byte per slot and a little per lane.
   Status validate() const;
 
  private:

@@ -5,9 +5,11 @@
 // do. A lane's progress is what it has *published*, as in the replayer: a wait for a position that
 // nobody publishes is a deadlock here too.
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "formats/wire/map_event.h"
 #include "formats/workload_cursor.h"
 #include "formats/workload_file.h"
 
@@ -21,9 +23,12 @@ enum class SlotState : std::uint8_t {
   kEmpty,
   kLive,
   kPrologue,  // live since before the recording: its bytes and its block do not count
+  kMapping,   // what mmap made, not malloc
 };
 
 constexpr std::uint64_t kNobody = ~std::uint64_t{0};
+constexpr std::uint64_t kLargestMapping = std::uint64_t{1} << 56;  // address spaces have 57 bits
+constexpr const char* kNoBlock = "the op's slot holds a mapping, not a block";
 
 struct LaneRun {
   std::uint64_t chunk = 0, chunk_end = 0;  // indices into the chunk table
@@ -68,6 +73,7 @@ class Validator {
               bool& blocked);
   const char* apply(const OpView& view);
   const char* apply_resize(const OpView& view);
+  const char* apply_map(const OpView& view);
   const char* fill(std::uint64_t slot);
   const char* empty(std::uint64_t slot);
   Status check_end() const;
@@ -80,7 +86,12 @@ class Validator {
   std::vector<LaneRun> lanes_;
   std::vector<std::uint64_t> next_thread_;  // of the same lane, by index in the thread table
   std::vector<std::uint64_t> runnable_;
-  std::uint64_t ops_by_kind_[wire::kApiOpLimit] = {};
+  struct Mapping {
+    std::uint64_t size, mapped;  // mapped: what is left of it
+  };
+  std::unordered_map<std::uint64_t, Mapping> mappings_;  // by slot
+  std::uint64_t mapped_bytes_ = 0;
+  std::uint64_t ops_by_kind_[wire::kMapOpLimit] = {};
   std::uint64_t sync_points_ = 0, live_blocks_ = 0, prologue_blocks_ = 0;
 };
 
@@ -93,12 +104,14 @@ const char* Validator::fill(std::uint64_t slot) {
 
 const char* Validator::empty(std::uint64_t slot) {
   if (slots_[slot] == SlotState::kEmpty) return "the op uses an empty slot";
+  if (slots_[slot] == SlotState::kMapping) return kNoBlock;
   if (slots_[slot] == SlotState::kLive) --live_blocks_;
   slots_[slot] = SlotState::kEmpty;
   return nullptr;
 }
 
 const char* Validator::apply_resize(const OpView& view) {
+  if (slots_[view.slot] == SlotState::kMapping) return kNoBlock;
   switch (view.flags) {
     case 0:
       if (slots_[view.slot] == SlotState::kEmpty) return "the op uses an empty slot";
@@ -117,10 +130,65 @@ const char* Validator::apply_resize(const OpView& view) {
   }
 }
 
-// Applies an API op to the slots. Returns what is wrong with it, or nullptr.
+// Ops on mappings. That parts are unmapped once only is the writer's promise; here the sum of their
+// lengths is checked.
+const char* Validator::apply_map(const OpView& view) {
+  if (!view.wide || view.words != wire::map_op_words(view.op)) return "wrong number of words";
+  if (view.slot == 0) return "the op uses slot 0";
+  if (view.size == 0 || view.size > kLargestMapping) return "a mapping of no length, or too long";
+  if (view.op == Op::kMmap && view.flags != wire::kOpInPlace) {
+    const std::uint32_t flags = wire::map_flags(view.value);
+    if (view.flags != 0 || view.offset != 0) return "flags that do not belong to this op";
+    if ((flags & ~wire::kReplayedMapFlags) != 0 || !(flags & wire::kMapAnonymous)) {
+      return "flags of mmap that cannot be replayed";
+    }
+    if (slots_[view.slot] != SlotState::kEmpty)
+      return "the op fills a slot that still holds a block";
+    slots_[view.slot] = SlotState::kMapping;
+    mappings_[view.slot] = {view.size, view.size};
+    mapped_bytes_ += view.size;
+    return nullptr;
+  }
+  if (slots_[view.slot] != SlotState::kMapping) return "the op's slot holds no mapping";
+  Mapping& mapping = mappings_[view.slot];
+  if (view.op == Op::kMremap) {
+    if (view.flags != 0) return "flags that do not belong to this op";
+    if (mapping.mapped != mapping.size) return "mremap of a mapping with holes";
+    mapped_bytes_ = mapped_bytes_ - mapping.size + view.size;
+    mapping = {view.size, view.size};
+    return nullptr;
+  }
+  if (view.offset > mapping.size || view.size > mapping.size - view.offset) {
+    return "the part reaches beyond its mapping";
+  }
+  switch (view.op) {
+    case Op::kMmap:
+      return nullptr;
+    case Op::kMadvise:
+      if (view.flags != 0) return "flags that do not belong to this op";
+      return wire::is_replayed_advice(view.value) ? nullptr : "advice that cannot be replayed";
+    case Op::kMunmap:
+      if (view.size > mapping.mapped) return "more is unmapped than there is";
+      mapping.mapped -= view.size;
+      mapped_bytes_ -= view.size;
+      if (view.flags != (mapping.mapped == 0 ? wire::kOpFreesBlock : 0)) {
+        return "the flag of the last part is wrong";
+      }
+      if (mapping.mapped == 0) {
+        mappings_.erase(view.slot);
+        slots_[view.slot] = SlotState::kEmpty;
+      }
+      return nullptr;
+    default:
+      return "the break cannot be moved";
+  }
+}
+
+// Applies a call to the slots. Returns what is wrong with it, or nullptr.
 const char* Validator::apply(const OpView& view) {
   const wire::OpTraits& traits = wire::traits(view.op);
   if (view.slot > header_.slots) return "the op's slot is out of range";
+  if (traits.op_class == OpClass::kMap) return apply_map(view);
   if (view.wide) {
     const bool third = traits.takes_alignment || traits.takes_count;
     if (view.words < 2 || view.words > (third ? 3u : 2u)) return "wrong number of words";
@@ -141,6 +209,7 @@ const char* Validator::apply(const OpView& view) {
       return view.slot == 0 ? nullptr : empty(view.slot);
     case OpClass::kQuery:
       if (view.flags != 0) return "flags that do not belong to this op";
+      if (view.slot != 0 && slots_[view.slot] == SlotState::kMapping) return kNoBlock;
       return view.slot != 0 && slots_[view.slot] == SlotState::kEmpty ? "the op uses an empty slot"
                                                                       : nullptr;
     default:
@@ -194,7 +263,7 @@ Status Validator::run_prologue() {
 
 Status Validator::step(std::uint64_t index, LaneRun& lane, const OpView& view,
                        std::uint64_t end_position, bool& blocked) {
-  if (wire::is_api_op(view.op)) {
+  if (wire::is_call_op(view.op)) {
     ++ops_by_kind_[static_cast<int>(view.op)];
     if (const char* what = apply(view)) return error(what, "op");
     return Nothing{};
@@ -312,7 +381,7 @@ Status Validator::check_end() const {
                                : "the rest of lane " + std::to_string(i) + " is never started"),
                  file_.path(), offset, lane.running ? "wait" : "spawn"};
   }
-  for (int i = 0; i < wire::kApiOpLimit; ++i) {
+  for (int i = 0; i < wire::kMapOpLimit; ++i) {
     if (ops_by_kind_[i] != header_.ops_by_kind[i]) {
       const char* name = wire::traits(static_cast<Op>(i)).name;
       return wrong_header(std::string("ops of kind ") + (name ? name : std::to_string(i).c_str()),
@@ -320,8 +389,14 @@ Status Validator::check_end() const {
                           offsetof(wire::WorkloadHeader, ops_by_kind) + i * 8u, "ops_by_kind");
     }
   }
-  std::uint64_t ops = 0;
+  std::uint64_t ops = 0, map_ops = 0;
   for (const std::uint64_t n : ops_by_kind_) ops += n;
+  for (int i = wire::kMapOpFirst; i < wire::kMapOpLimit; ++i) map_ops += ops_by_kind_[i];
+  if (map_ops != 0 && !(header_.required_features & wire::kWorkloadRequiresMaps)) {
+    return Error{ErrorCode::kCorrupt, "the header does not say that mappings are replayed",
+                 file_.path(), offsetof(wire::WorkloadHeader, required_features),
+                 "required_features"};
+  }
   const struct {
     const char* what;
     std::uint64_t found, stated, offset;
@@ -334,6 +409,8 @@ Status Validator::check_end() const {
        offsetof(wire::WorkloadHeader, prologue_blocks), "prologue_blocks"},
       {"blocks at the end", live_blocks_, header_.end_live_blocks,
        offsetof(wire::WorkloadHeader, end_live_blocks), "end_live_blocks"},
+      {"mapped bytes at the end", mapped_bytes_, header_.end_mapped_bytes,
+       offsetof(wire::WorkloadHeader, end_mapped_bytes), "end_mapped_bytes"},
   };
   for (const auto& c : counts) {
     if (c.found != c.stated) return wrong_header(c.what, c.found, c.stated, c.offset, c.field);

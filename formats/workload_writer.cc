@@ -44,7 +44,7 @@ struct WorkloadWriter::State {
   std::vector<std::unique_ptr<Lane>> lanes;
   Lane prologue;
   std::uint64_t prologue_blocks = 0, sync_points = 0;
-  std::uint64_t ops_by_kind[wire::kApiOpLimit] = {};
+  std::uint64_t ops_by_kind[wire::kMapOpLimit] = {};
 
   ~State() {
     if (fd >= 0) ::close(fd);
@@ -88,7 +88,7 @@ struct WorkloadWriter::State {
     return true;
   }
 
-  // Appends one op of 1-3 words; returns false after an I/O error.
+  // Appends one op of 1-4 words; returns false after an I/O error.
   bool put(Lane& lane, const std::uint64_t* words, unsigned n) {
     if (lane.open.size() + n > wire::kChunkWords && !flush(lane)) return false;
     const std::size_t at = lane.open.size();
@@ -119,7 +119,15 @@ struct WorkloadWriter::State {
 namespace {
 
 // Words of an API op. Wide only where narrow cannot say it.
-unsigned encode(const Op& op, std::uint64_t (&words)[3]) {
+unsigned encode(const Op& op, std::uint64_t (&words)[4]) {
+  if (wire::is_map_op(op.op)) {
+    const unsigned n = wire::map_op_words(op.op);
+    words[0] = wire::wide_op_word(op.op, n, op.flags, op.slot);
+    words[1] = op.size;
+    words[2] = op.offset;
+    words[3] = op.value;
+    return n;
+  }
   const wire::OpTraits& traits = wire::traits(op.op);
   if (traits.takes_alignment || op.count != 0) {
     words[0] = wire::wide_op_word(op.op, 3, op.flags, op.slot);
@@ -174,9 +182,9 @@ std::uint64_t WorkloadWriter::position(std::uint32_t lane) const {
 
 Result<std::uint64_t> WorkloadWriter::append(std::uint32_t lane, const Op& op) {
   if (op.slot > kMaxSlot) return state_->fail("too many slots for one workload", 0);
-  std::uint64_t words[3];
+  std::uint64_t words[4];
   const unsigned n = encode(op, words);
-  if (wire::is_api_op(op.op)) ++state_->ops_by_kind[static_cast<int>(op.op)];
+  if (wire::is_call_op(op.op)) ++state_->ops_by_kind[static_cast<int>(op.op)];
   return state_->put_result(lane, words, n);
 }
 
@@ -213,7 +221,7 @@ Result<std::uint64_t> WorkloadWriter::append_time(std::uint32_t lane, std::uint6
 
 Status WorkloadWriter::append_prologue(std::uint64_t slot, std::uint64_t size) {
   ++state_->prologue_blocks;
-  std::uint64_t words[3];
+  std::uint64_t words[4];
   const unsigned n = encode({.op = wire::Op::kMalloc, .slot = slot, .size = size}, words);
   if (state_->failed || !state_->put(state_->prologue, words, n)) return state_->error;
   return Nothing{};
@@ -255,10 +263,15 @@ Status WorkloadWriter::finish(const Totals& totals) {
   header.lanes = lane_count;
   header.threads = totals.threads.size();
   header.slots = totals.slots;
-  for (int i = 0; i < wire::kApiOpLimit; ++i) {
+  for (int i = 0; i < wire::kMapOpLimit; ++i) {
     header.ops_by_kind[i] = s.ops_by_kind[i];
     header.ops += s.ops_by_kind[i];
+    if (i >= wire::kMapOpFirst && s.ops_by_kind[i] != 0) {
+      header.required_features |= wire::kWorkloadRequiresMaps;
+    }
   }
+  header.peak_mapped_bytes = totals.peak_mapped_bytes;
+  header.end_mapped_bytes = totals.end_mapped_bytes;
   header.sync_points = s.sync_points;
   header.prologue_blocks = s.prologue_blocks;
   header.peak_live_bytes = totals.peak_live_bytes;

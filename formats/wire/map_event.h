@@ -29,6 +29,15 @@ inline constexpr std::uint32_t kMapShared = 0x1, kMapPrivate = 0x2, kMapTypeMask
                                kMapLocked = 0x2000, kMapNoReserve = 0x4000, kMapPopulate = 0x8000,
                                kMapNonBlock = 0x10000, kMapStack = 0x20000, kMapHugeTlb = 0x40000,
                                kMapFixedNoReplace = 0x100000;
+// Flags of mmap that an op may have.
+inline constexpr std::uint32_t kReplayedMapFlags =
+    kMapTypeMask | kMapAnonymous | kMapNoReserve | kMapPopulate | kMapStack;
+// Advice that an op may give: what changes the memory itself, and nothing beside it.
+constexpr bool is_replayed_advice(std::uint64_t advice) {
+  return advice <= 4 || advice == 8 || (advice >= 12 && advice <= 17) ||
+         (advice >= 20 && advice <= 23) || advice == 25;
+}
+
 inline constexpr std::uint32_t kRemapMayMove = 1, kRemapFixed = 2, kRemapDontUnmap = 4;
 
 }  // namespace alloctape::wire

@@ -13,6 +13,12 @@ namespace alloctape::wire {
 inline constexpr char kWorkloadMagic[8] = {'\x89', 'A', 'W', 'O', 'R', 'K', 'L', '\n'};
 inline constexpr std::uint16_t kWorkloadVersion = 1;
 
+// Features a reader must know to replay the workload.
+enum WorkloadRequirement : std::uint64_t {
+  kWorkloadRequiresMaps = 1 << 0,  // ops of mmap's family occur
+};
+inline constexpr std::uint64_t kWorkloadRequiredFeatures = kWorkloadRequiresMaps;
+
 enum class SyncOrder : std::uint32_t { kCausal = 1, kBounded = 2, kSerial = 3 };
 
 // Byte offset from the start of the file, and number of entries (bytes, for text).
@@ -27,13 +33,13 @@ struct WorkloadHeader {
   std::uint16_t complete;  // 1 when the writer finished; anything else: unfinished, not replayable
   std::uint32_t header_bytes;
   std::uint64_t features;
-  std::uint64_t required_features;  // none in version 1
+  std::uint64_t required_features;  // WorkloadRequirement
   std::uint64_t file_bytes;
   SyncOrder order;
   std::uint32_t lanes;       // scripts that run side by side; lane 0 is the process's main thread
   std::uint64_t threads;     // recorded threads; those of one lane run one after another
   std::uint64_t slots;       // slot indices are 1 .. slots; 0 is the NULL pointer
-  std::uint64_t ops;         // API calls, the sum of ops_by_kind
+  std::uint64_t ops;         // calls, the sum of ops_by_kind
   std::uint64_t sync_points; // wait ops
   std::uint64_t prologue_blocks;   // blocks that lived before the recording began
   std::uint64_t peak_live_bytes;   // requested bytes, in recorded order
@@ -47,10 +53,15 @@ struct WorkloadHeader {
   Section thread_table;  // ThreadEntry[threads]
   Section live_curve;    // CurvePoint[]: live requested bytes in recorded order
   Section rss_curve;     // CurvePoint[]: anonymous RSS of the original process
-  std::uint64_t ops_by_kind[kApiOpLimit];
+  // Where header_bytes is 608, as in the first files, it ends with the 48 counts of malloc's API; a
+  // reader takes what is not there for 0.
+  std::uint64_t ops_by_kind[kMapOpLimit];
+  std::uint64_t peak_mapped_bytes;  // of mappings that mmap ops made, in recorded order
+  std::uint64_t end_mapped_bytes;
 };
 static_assert(offsetof(WorkloadHeader, provenance) == 128);
-static_assert(sizeof(WorkloadHeader) == 224 + 8 * kApiOpLimit);
+static_assert(sizeof(WorkloadHeader) == 224 + 8 * kMapOpLimit + 16);
+inline constexpr std::uint32_t kLeastWorkloadHeaderBytes = 224 + 8 * kApiOpLimit;
 
 struct LaneEntry {
   std::uint64_t first_chunk;  // index into the chunk table
@@ -97,6 +108,14 @@ inline constexpr std::uint32_t kChunkWords = 8192;
 // Position: index, within the lane, of the word after the op. A lane also publishes after the last op
 // of every chunk, and at exit.
 //
+// Ops of mmap's family act on mappings, which have slots like blocks, and are always wide. Their words
+// behind the first, in this order:
+//
+//  mmap     size, offset, prot | flags << 32
+//  munmap   length, offset
+//  mremap   new size
+//  madvise  length, offset, advice
+//
 //  wait  (wide, 2 words): slot field = the other lane; second word = the position to be passed
 //  spawn (narrow): size field = lane to start the next thread of
 //  exit  (narrow)
@@ -110,7 +129,8 @@ inline constexpr int kOpWordsAt = 9, kOpFlagsAt = 12, kWideSlotAt = 20;
 enum OpFlag : std::uint8_t {
   kOpFailed = 1 << 0,      // the recorded call returned nothing; a block it now returns is freed again
   kOpFromNull = 1 << 1,    // realloc(NULL, size) into the slot
-  kOpFreesBlock = 1 << 2,  // realloc(p, 0) that released p and returned NULL
+  kOpFreesBlock = 1 << 2,  // realloc(p, 0) that released p and returned NULL; munmap: the last part
+  kOpInPlace = 1 << 3,     // mmap with MAP_FIXED over a part of the slot's mapping
 };
 
 constexpr std::uint64_t narrow_op(Op op, std::uint64_t slot, std::uint64_t size) {
@@ -120,6 +140,11 @@ constexpr std::uint64_t wide_op_word(Op op, unsigned words, unsigned flags, std:
   return static_cast<std::uint64_t>(op) | kWideBit | static_cast<std::uint64_t>(words) << kOpWordsAt |
          static_cast<std::uint64_t>(flags) << kOpFlagsAt | slot << kWideSlotAt;
 }
+constexpr unsigned map_op_words(Op op) {
+  return op == Op::kMremap ? 2 : op == Op::kMunmap ? 3 : 4;
+}
+// What a workload tells of how often it was called; the rest steers.
+constexpr bool is_call_op(Op op) { return is_api_op(op) || is_map_op(op); }
 constexpr bool fits_narrow(std::uint64_t slot, std::uint64_t size) {
   return slot < (1u << kNarrowSlotBits) && size <= 0xffffffffu;
 }

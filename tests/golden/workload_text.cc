@@ -27,11 +27,14 @@ std::string op_text(const OpView& op) {
       break;
     default:
       text += fmt::format(" slot={} size={}", op.slot, op.size);
+      if (op.offset != 0) text += fmt::format(" offset={}", op.offset);
+      if (op.value != 0) text += fmt::format(" value={:#x}", op.value);
       if (op.alignment != 0) text += fmt::format(" alignment={}", op.alignment);
       if (op.count != 0) text += fmt::format(" count={}", op.count);
       if (op.flags & wire::kOpFailed) text += " failed";
       if (op.flags & wire::kOpFromNull) text += " from_null";
       if (op.flags & wire::kOpFreesBlock) text += " frees_block";
+      if (op.flags & wire::kOpInPlace) text += " in_place";
   }
   return text + (op.publish ? " publish" : "");
 }
@@ -51,7 +54,7 @@ std::string workload_text(const WorkloadFile& file) {
                  h.sync_points, h.prologue_blocks, h.peak_live_bytes, h.peak_live_blocks,
                  h.end_live_bytes, h.end_live_blocks, h.recorded_ns);
   fmt::format_to(out, "provenance={}\n", file.provenance());
-  for (int i = 0; i < wire::kApiOpLimit; ++i) {
+  for (int i = 0; i < wire::kMapOpLimit; ++i) {
     if (h.ops_by_kind[i] == 0) continue;
     fmt::format_to(out, "calls {}={}\n", wire::traits(static_cast<wire::Op>(i)).name,
                    h.ops_by_kind[i]);

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "formats/wire/map_event.h"
 #include "formats/workload_cursor.h"
 #include "formats/workload_file.h"
 #include "formats/workload_writer.h"
@@ -59,6 +60,85 @@ TEST(WorkloadValidate, AcceptsAllocReallocQueryFreeAndNulls) {
     add(w, 0, Op::kRealloc, 2, 40);
   });
   EXPECT_TRUE(v.ok) << v.message;
+}
+
+constexpr std::uint64_t kAnonymous = wire::pack_prot_flags(wire::kProtRead | wire::kProtWrite,
+                                                           wire::kMapPrivate | wire::kMapAnonymous);
+
+void add_map(WorkloadWriter& w, Op op, std::uint64_t size, std::uint64_t offset = 0,
+             std::uint64_t value = 0, std::uint8_t flags = 0, std::uint64_t slot = 1) {
+  ASSERT_TRUE(
+      w.append(
+           0,
+           {.op = op, .flags = flags, .slot = slot, .size = size, .offset = offset, .value = value})
+          .ok());
+}
+
+TEST(WorkloadValidate, AcceptsMappingsThatGoInParts) {
+  const Verdict v = verdict_of(1, 1, 0, [](WorkloadWriter& w) {
+    add_map(w, Op::kMmap, 16384, 0, kAnonymous);
+    add_map(w, Op::kMmap, 4096, 8192, kAnonymous, wire::kOpInPlace);
+    add_map(w, Op::kMremap, 32768);
+    add_map(w, Op::kMadvise, 8192, 4096, 4);
+    add_map(w, Op::kMunmap, 4096, 4096);
+    add_map(w, Op::kMunmap, 4096, 0);
+    add_map(w, Op::kMunmap, 24576, 8192, 0, wire::kOpFreesBlock);
+    add(w, 0, Op::kMalloc, 1);
+    add(w, 0, Op::kFree, 1);
+  });
+  EXPECT_TRUE(v.ok) << v.message;
+}
+
+TEST(WorkloadValidate, RejectsMappingsUsedWrongly) {
+  const struct {
+    const char* expected;
+    std::function<void(WorkloadWriter&)> build;  // after an mmap of 16 KiB into slot 1
+  } cases[] = {
+      {"still holds", [](WorkloadWriter& w) { add_map(w, Op::kMmap, 4096, 0, kAnonymous); }},
+      {"not a block", [](WorkloadWriter& w) { add(w, 0, Op::kFree, 1); }},
+      {"not a block", [](WorkloadWriter& w) { add(w, 0, Op::kRealloc, 1); }},
+      {"not a block", [](WorkloadWriter& w) { add(w, 0, Op::kMallocUsableSize, 1); }},
+      {"holds no mapping", [](WorkloadWriter& w) { add_map(w, Op::kMunmap, 1, 0, 0, 0, 2); }},
+      {"slot 0", [](WorkloadWriter& w) { add_map(w, Op::kMunmap, 4096, 0, 0, 0, 0); }},
+      {"no length", [](WorkloadWriter& w) { add_map(w, Op::kMunmap, 0); }},
+      {"too long", [](WorkloadWriter& w) { add_map(w, Op::kMremap, ~std::uint64_t{0}); }},
+      {"beyond its mapping", [](WorkloadWriter& w) { add_map(w, Op::kMunmap, 8192, 12288); }},
+      {"beyond its mapping",
+       [](WorkloadWriter& w) { add_map(w, Op::kMadvise, 4096, ~std::uint64_t{0}, 4); }},
+      {"beyond its mapping",
+       [](WorkloadWriter& w) { add_map(w, Op::kMmap, 4096, 16384, kAnonymous, wire::kOpInPlace); }},
+      {"last part", [](WorkloadWriter& w) { add_map(w, Op::kMunmap, 16384); }},
+      {"last part",
+       [](WorkloadWriter& w) { add_map(w, Op::kMunmap, 4096, 0, 0, wire::kOpFreesBlock); }},
+      {"more is unmapped",
+       [](WorkloadWriter& w) {
+         add_map(w, Op::kMunmap, 12288);
+         add_map(w, Op::kMunmap, 8192);
+       }},
+      {"holes",
+       [](WorkloadWriter& w) {
+         add_map(w, Op::kMunmap, 4096);
+         add_map(w, Op::kMremap, 8192);
+       }},
+      {"advice", [](WorkloadWriter& w) { add_map(w, Op::kMadvise, 4096, 0, 100); }},
+      {"cannot be replayed",
+       [](WorkloadWriter& w) {
+         add_map(w, Op::kMmap, 4096, 0, wire::pack_prot_flags(3, wire::kMapPrivate), 0, 2);
+       }},
+      {"cannot be replayed",
+       [](WorkloadWriter& w) {
+         add_map(w, Op::kMmap, 4096, 0, kAnonymous | std::uint64_t{wire::kMapFixed} << 32, 0, 2);
+       }},
+      {"break", [](WorkloadWriter& w) { add_map(w, Op::kBrk, 4096); }},
+  };
+  for (const auto& c : cases) {
+    const Verdict v = verdict_of(1, 2, 0, [&c](WorkloadWriter& w) {
+      add_map(w, Op::kMmap, 16384, 0, kAnonymous);
+      c.build(w);
+    });
+    EXPECT_FALSE(v.ok) << c.expected;
+    EXPECT_NE(v.message.find(c.expected), std::string::npos) << v.message;
+  }
 }
 
 TEST(WorkloadValidate, RejectsWhatAReplayCouldNotSurvive) {
@@ -186,8 +266,10 @@ TEST_F(HostileHeader, EveryFieldIsCheckedAndNamed) {
   EXPECT_EQ(field_after(0, 'x'), "magic");
   EXPECT_EQ(field_after(offsetof(WorkloadHeader, version), std::uint16_t{2}), "version");
   EXPECT_EQ(field_after(offsetof(WorkloadHeader, complete), std::uint16_t{0}), "complete");
-  EXPECT_EQ(field_after(offsetof(WorkloadHeader, required_features), std::uint64_t{1}),
+  EXPECT_EQ(field_after(offsetof(WorkloadHeader, required_features), std::uint64_t{1} << 40),
             "required_features");
+  EXPECT_EQ(field_after(offsetof(WorkloadHeader, end_mapped_bytes), std::uint64_t{7}),
+            "end_mapped_bytes");
   EXPECT_EQ(field_after(offsetof(WorkloadHeader, file_bytes), ~std::uint64_t{0}), "file_bytes");
   EXPECT_EQ(field_after(offsetof(WorkloadHeader, order), std::uint32_t{9}), "order");
   EXPECT_EQ(field_after(offsetof(WorkloadHeader, lanes), std::uint32_t{0}), "lanes");
