@@ -167,6 +167,11 @@ void diagnose_object(const LoadedObject& object, const ObjectFacts& facts, bool 
         fmt::format("it calls {}: such calls are not recorded", listed(facts.nonstandard_imports)),
         "build it to use malloc and free for the recording, where it has such a switch");
   }
+  if (!facts.size_queries.empty()) {
+    diagnosis.add(Severity::kNote, "nonstandard_query", object.path,
+                  fmt::format("it calls {}, which allocates nothing and is not recorded",
+                              listed(facts.size_queries)));
+  }
   if (!facts.libc_imports.empty()) {
     diagnosis.add(Severity::kWarning, "libc_internal_api", object.path,
                   fmt::format("it calls {} past malloc: such calls are not recorded",
@@ -180,6 +185,20 @@ void diagnose_object(const LoadedObject& object, const ObjectFacts& facts, bool 
   }
 }
 
+// A weak import is a question: "is mallocx there?" Where nobody answers, it is not called.
+void drop_unanswered(std::vector<ObjectFacts>& facts) {
+  std::set<std::string> provided;
+  for (const ObjectFacts& of : facts) {
+    provided.insert(of.nonstandard_exports.begin(), of.nonstandard_exports.end());
+  }
+  for (ObjectFacts& of : facts) {
+    const std::set<std::string> weak(of.weak_imports.begin(), of.weak_imports.end());
+    std::erase_if(of.nonstandard_imports, [&](const std::string& name) {
+      return weak.count(name) != 0 && provided.count(name) == 0;
+    });
+  }
+}
+
 bool is_libc(const LoadedObject& object) { return object.file->soname() == "libc.so.6"; }
 
 void diagnose_provider(const std::vector<LoadedObject>& objects,
@@ -189,10 +208,9 @@ void diagnose_provider(const std::vector<LoadedObject>& objects,
     if (base_name(objects[i].path).starts_with(kTracerLibrary)) continue;
     const std::string& name = facts[i].allocator;
     diagnosis.add(Severity::kOk, "allocator", objects[i].path,
-                  fmt::format("malloc is served by {}{}", objects[i].path,
-                              is_libc(objects[i]) ? " (glibc)"
-                              : name.empty()      ? ""
-                                                  : fmt::format(" ({})", name)));
+                  fmt::format("it serves malloc{}", is_libc(objects[i]) ? " (glibc)"
+                                                    : name.empty()      ? ""
+                                                                   : fmt::format(" ({})", name)));
     return;
   }
   diagnosis.add(Severity::kNote, "no_allocator", objects.front().path,
@@ -273,6 +291,10 @@ void diagnose_probe(const ElfProbe& probe, Diagnosis& diagnosis) {
     diagnosis.add(Severity::kCannot, "unreadable", probe.path,
                   "it may be executed by you, but not read, so there is no telling",
                   "ask again as its owner or as root");
+  } else if (probe.verdict == Traceable::kUnknown && ElfFile::open(probe.path).ok()) {
+    diagnosis.add(Severity::kNote, "loader", probe.path,
+                  "it is a loader: what it starts can be traced as if started directly",
+                  "look at that program instead");
   } else if (probe.verdict == Traceable::kUnknown) {
     diagnosis.add(Severity::kCannot, code_of(probe.verdict), probe.path,
                   "it is neither an ELF program nor a script whose interpreter is there",
@@ -287,6 +309,7 @@ void diagnose_objects(const std::vector<LoadedObject>& objects, const std::strin
                       Diagnosis& diagnosis) {
   std::vector<ObjectFacts> facts;
   for (const LoadedObject& object : objects) facts.push_back(gather_facts(*object.file));
+  drop_unanswered(facts);
   if (!exports_malloc(*objects.front().file)) diagnose_provider(objects, facts, diagnosis);
   diagnose_libc_version(objects, tracer_library, diagnosis);
   for (std::size_t i = 0; i < objects.size(); ++i) {
@@ -319,8 +342,11 @@ Diagnosis diagnose_program(const std::string& program, const std::string& tracer
   diagnose_launcher(program, diagnosis);
   if (!opened) return diagnosis;
   note_privileges(probe.path, diagnosis);
+  // What the libraries are is another loader's affair.
   const auto file = std::make_shared<const ElfFile>(std::move(opened).value());
-  if (file->interpreter().empty() || !file->is_native()) {
+  const bool no_loader = file->interpreter().empty() || !file->is_native();
+  if (no_loader || probe.verdict == Traceable::kOtherLibc ||
+      probe.verdict == Traceable::kNoLoader) {
     if (gather_facts(*file).is_go) {
       diagnosis.add(Severity::kNote, "go", probe.path,
                     "it is written in Go, whose own allocator maps its memory");

@@ -153,6 +153,10 @@ void ElfFile::read_sections(const Elf64_Ehdr& header) {
   }
   for (const Elf64_Shdr& section : headers) {
     sections_.push_back({string_at(names, section.sh_name), section});
+    // Again, each with the alignment of its own: a segment may mix notes of 4 and of 8.
+    if (section.sh_type == SHT_NOTE) {
+      read_notes(within_file(section.sh_offset, section.sh_size), section.sh_addralign);
+    }
     if (section.sh_type != SHT_SYMTAB || section.sh_link >= headers.size()) continue;
     const Range table = within_file(section.sh_offset, section.sh_size);
     const Elf64_Shdr& strings = headers[section.sh_link];

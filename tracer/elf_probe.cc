@@ -70,9 +70,9 @@ void judge_own_allocator(const ElfFile& file, ElfProbe& probe) {
       "it defines {} itself{}, and a program's own symbols come before those of any preloaded "
       "library",
       own_functions(facts), facts.allocator.empty() ? "" : " (" + facts.allocator + ")");
-  const bool has_new = std::any_of(facts.exports.begin(), facts.exports.end(),
-                                   [](const std::string& name) { return name == "_Znwm"; });
-  if (!has_new) probe.reason += "; of its calls only C++'s new and delete are seen";
+  const bool uses_new = std::any_of(facts.imports.begin(), facts.imports.end(),
+                                    [](const auto& name) { return name.starts_with("_Z"); });
+  if (uses_new) probe.reason += "; of its calls only C++'s new and delete are seen";
   probe.remedy = "link the allocator as a shared library, or build without it for the recording";
 }
 
@@ -144,9 +144,11 @@ ElfProbe probe_file(const std::string& path, const ElfFile& file) {
     return judge(Traceable::kOtherMachine, "it is built for another processor",
                  "record on a machine that runs it natively");
   }
+  // Given as a program, the loader starts another one, preloads and all.
+  if (file.soname().starts_with("ld-linux")) return probe;
   const std::string& loader = file.interpreter();
   if (loader.empty() && file.is_shared_object() && !file.is_position_independent_program()) {
-    return judge(Traceable::kNoProgram, "it is a shared library, or a loader, and no program",
+    return judge(Traceable::kNoProgram, "it is a shared library and no program",
                  "name the program that uses it");
   }
   if (loader.empty()) {

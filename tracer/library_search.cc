@@ -115,8 +115,17 @@ class Loader {
     if (!is_preload) order_.missing.push_back({name, by.path});
   }
 
+  // A program's own folder is found through its symbolic links, a library's is not.
+  std::string origin_of(const LoadedObject& object) const {
+    if (object.file != order_.objects.front().file) return folder_of(object.path);
+    char* real = realpath(object.path.c_str(), nullptr);
+    const std::string folder = folder_of(real == nullptr ? object.path : real);
+    std::free(real);
+    return folder;
+  }
+
   std::vector<std::string> candidates(const std::string& name, const LoadedObject& by) const {
-    const std::string origin = folder_of(by.path);
+    const std::string origin = origin_of(by);
     if (name.find('/') != std::string::npos) return {substitute(name, origin)};
     std::vector<std::string> paths;
     const auto add_folders = [&](const std::string& list, const std::string& from) {
@@ -130,7 +139,7 @@ class Loader {
       // The executable's is searched for everybody.
       const LoadedObject& executable = order_.objects.front();
       if (executable.file->runpath().empty() && executable.path != by.path) {
-        add_folders(executable.file->rpath(), folder_of(executable.path));
+        add_folders(executable.file->rpath(), origin_of(executable));
       }
     }
     add_folders(settings_.library_path, origin);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <span>
 #include <unordered_map>
 
 #include "formats/wire/opcodes.h"
@@ -39,12 +40,21 @@ constexpr AllocatorText kAllocatorTexts[] = {
     {"Memory.PartitionAlloc.", "PartitionAlloc"},
 };
 
+// jemalloc's, mimalloc's, tcmalloc's and oneTBB's names beside the malloc API.
 constexpr std::string_view kNonstandard[] = {
-    "mallocx",         "rallocx",       "xallocx",   "sallocx",        "dallocx",
-    "sdallocx",        "nallocx",       "mi_malloc", "mi_calloc",      "mi_realloc",
-    "mi_free",         "mi_new",        "tc_malloc", "tc_free",        "tc_new",
-    "scalable_malloc", "scalable_free", "mi_zalloc", "mi_heap_malloc", "scalable_aligned_malloc",
+    "mallocx",       "rallocx",
+    "xallocx",       "dallocx",
+    "sdallocx",      "mi_malloc",
+    "mi_calloc",     "mi_zalloc",
+    "mi_realloc",    "mi_free",
+    "mi_new",        "mi_heap_malloc",
+    "tc_malloc",     "tc_free",
+    "tc_new",        "scalable_malloc",
+    "scalable_free", "malloc",
+    "calloc",        "realloc",
+    "free",          "scalable_aligned_malloc",
 };
+constexpr std::string_view kSizeQueries[] = {"nallocx", "sallocx"};
 constexpr std::string_view kLibc[] = {
     "__libc_malloc",   "__libc_calloc", "__libc_realloc", "__libc_free",
     "__libc_memalign", "__libc_valloc", "__libc_pvalloc",
@@ -135,10 +145,11 @@ std::string_view allocator_of_symbol(std::string_view name) {
   return {};
 }
 
-// Imports may carry the prefix that jemalloc was built with.
-bool is_nonstandard(std::string_view name) {
-  return contains(kNonstandard, name) ||
-         (name.starts_with("je_") && contains(kNonstandard, name.substr(3))) || name == "je_malloc";
+// Imports may carry the prefix that jemalloc is often built with: je_malloc, je_mallocx.
+bool is_one_of(std::span<const std::string_view> names, std::string_view name) {
+  if (is_api(name)) return false;
+  if (name.starts_with("je_")) name.remove_prefix(3);
+  return contains(names, name);
 }
 
 class Gatherer {
@@ -158,6 +169,9 @@ class Gatherer {
     facts_.internal.assign(internal_.begin(), internal_.end());
     facts_.imports.assign(imports_.begin(), imports_.end());
     facts_.nonstandard_imports.assign(nonstandard_.begin(), nonstandard_.end());
+    facts_.nonstandard_exports.assign(provided_.begin(), provided_.end());
+    facts_.weak_imports.assign(weak_.begin(), weak_.end());
+    facts_.size_queries.assign(queries_.begin(), queries_.end());
     facts_.libc_imports.assign(libc_.begin(), libc_.end());
     return std::move(facts_);
   }
@@ -167,9 +181,12 @@ class Gatherer {
     if (symbol.exported && symbol.function && is_api(symbol.name)) exports_.emplace(symbol.name);
     if (!symbol.defined) {
       if (is_api(symbol.name)) imports_.emplace(symbol.name);
-      // A weak one is a question whether it is there: `if (mallocx) ...`. Asked, it is used.
-      if (is_nonstandard(symbol.name)) nonstandard_.emplace(symbol.name);
+      if (is_one_of(kNonstandard, symbol.name)) nonstandard_.emplace(symbol.name);
+      if (is_one_of(kSizeQueries, symbol.name)) queries_.emplace(symbol.name);
       if (contains(kLibc, symbol.name)) libc_.emplace(symbol.name);
+      if (symbol.is_weak) weak_.emplace(symbol.name);
+    } else if (symbol.exported && is_one_of(kNonstandard, symbol.name)) {
+      provided_.emplace(symbol.name);
     }
     take_any(symbol);
     for (const RuntimeSymbol& sign : kRuntimeSymbols) {
@@ -204,7 +221,8 @@ class Gatherer {
 
   const ElfFile& file_;
   ObjectFacts facts_;
-  std::set<std::string> exports_, internal_, imports_, nonstandard_, libc_;
+  std::set<std::string> exports_, internal_, imports_, nonstandard_, provided_, weak_, queries_,
+      libc_;
 };
 
 bool has_both(const std::vector<std::string>& names) {

@@ -26,7 +26,10 @@ struct ObjectFacts {
   std::vector<std::string> imports;  // asked of others: what a preload sees
   // Functions that allocate past the malloc API and are asked of others, sorted.
   std::vector<std::string> nonstandard_imports;  // mallocx, mi_malloc, ...
-  std::vector<std::string> libc_imports;         // __libc_malloc, ...
+  std::vector<std::string> nonstandard_exports;
+  std::vector<std::string> weak_imports;  // used only where somebody provides them
+  std::vector<std::string> size_queries;  // of these, what only asks: nallocx, sallocx
+  std::vector<std::string> libc_imports;  // __libc_malloc, ...
   std::string allocator;  // of the allocator that is part of this object; empty: none known
   std::string sanitizer;  // whose runtime is part of this object, or needed by it; empty: none
   bool is_go = false;

@@ -213,7 +213,8 @@ Diagnosis diagnose_process(const ProcessView& view, const std::string& tracer_li
   }
   diagnose_probe(probe, diagnosis);
   diagnosis.path = view.executable;
-  if (executable->interpreter().empty() || !executable->is_native()) return diagnosis;
+  const bool no_loader = executable->interpreter().empty() || !executable->is_native();
+  if (no_loader || probe.verdict == Traceable::kOtherLibc) return diagnosis;
   if (view.load_order.empty()) {
     diagnosis.add(Severity::kNote, "libraries_unknown", view.executable,
                   "its memory may not be read, so its libraries were not looked at",

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import traceback
 
-SUBCOMMANDS = ("record", "convert", "replay", "compare", "allocators", "info", "dump", "stat", "check")
+SUBCOMMANDS = ("doctor", "record", "convert", "replay", "compare", "allocators", "info", "dump", "stat", "check")
 
 
 class Result:
