@@ -26,6 +26,8 @@ if(ALLOCTAPE_BUILD_FUZZERS)
     ${formats_directory}/mapped_file.cc
     ${formats_directory}/trace_file.cc
     ${formats_directory}/trace_scan.cc
+    ${formats_directory}/trace_index.cc
+    ${formats_directory}/block_unpacker.cc
     ${formats_directory}/stream_decoder.cc
     ${formats_directory}/heap_walk.cc
     ${formats_directory}/workload_file.cc
