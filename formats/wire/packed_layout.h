@@ -6,7 +6,12 @@
 
 #include <cstdint>
 
+#include "formats/wire/trace_layout.h"
+
 namespace alloctape::wire {
+
+// A block that is still being written, to become one of another type: passed over by its length.
+inline constexpr BlockType kUnfinishedBlock = static_cast<BlockType>(0);
 
 // payload of a packed block:
 //

@@ -23,6 +23,10 @@ enum TraceFeature : std::uint64_t {
   kFeatureLatency = 1 << 3,      // calls carry their duration (Note::kDuration)
   kFeatureRing = 1 << 4,         // event blocks stand in a ring and overwrite one another
   kFeatureMaps = 1 << 5,         // the program's own calls of mmap and its family are recorded
+  // With several threads, an event repeats its thread's last stamp where the same thread did the last
+  // event on that address too: order between threads is not affected. At least every 64th event, and
+  // the first after each tick of the control word, reads the clock.
+  kFeatureOwnedStamps = 1 << 6,
 };
 // Features a reader must know to read the file at all.
 enum TraceRequirement : std::uint64_t {
@@ -42,21 +46,27 @@ enum class TraceState : std::uint32_t {
 // program compares it with what its thread last saw, so a change takes effect at each thread's next
 // call.
 //
-//   31                                2 1     0
-//  +-----------------------------------+-------+
-//  | generation: grows by one with     | state |
-//  | every command                (30) |   (2) |
-//  +-----------------------------------+-------+
+//   31                      8 7     2 1     0
+//  +-------------------------+-------+-------+
+//  | generation: grows by    | tick  | state |
+//  | one with every command  |   (6) |   (2) |
+//  +-------------------------+-------+-------+
 //
-// 0 is no control word: the image is not recording (yet).
+// The tick is no command: `record` moves it on every few milliseconds, and each thread's next event
+// reads the clock, however seldom its events do so of themselves. 0 is no control word: the image is
+// not recording (yet).
 enum class ControlState : std::uint32_t { kNone = 0, kRecord = 1, kPaused = 2, kStopped = 3 };
+inline constexpr std::uint32_t kControlTick = 1 << 2, kControlTicks = 63 << 2;
 constexpr std::uint32_t control_word(std::uint32_t generation, ControlState state) {
-  return generation << 2 | static_cast<std::uint32_t>(state);
+  return generation << 8 | static_cast<std::uint32_t>(state);
 }
 constexpr ControlState control_state(std::uint32_t word) {
   return static_cast<ControlState>(word & 3);
 }
-constexpr std::uint32_t control_generation(std::uint32_t word) { return word >> 2; }
+constexpr std::uint32_t control_generation(std::uint32_t word) { return word >> 8; }
+constexpr std::uint32_t control_ticked(std::uint32_t word) {
+  return (word & ~kControlTicks) | ((word + kControlTick) & kControlTicks);
+}
 
 struct TraceHeader {
   char magic[8];

@@ -131,6 +131,7 @@ enum OpFlag : std::uint8_t {
   kOpFromNull = 1 << 1,    // realloc(NULL, size) into the slot
   kOpFreesBlock = 1 << 2,  // realloc(p, 0) that released p and returned NULL; munmap: the last part
   kOpInPlace = 1 << 3,     // mmap with MAP_FIXED over a part of the slot's mapping
+  kOpSizeKnown = 1 << 4,   // prologue: the size is the block's, not a guess; it counts as live
 };
 
 constexpr std::uint64_t narrow_op(Op op, std::uint64_t slot, std::uint64_t size) {

@@ -11,11 +11,11 @@
 namespace alloctape::tracer {
 
 inline constexpr size_t kBootstrapBytes = 64 * 1024;
-extern unsigned char g_bootstrap[kBootstrapBytes];
+ALLOCTAPE_HIDDEN extern unsigned char g_bootstrap[kBootstrapBytes];
 
 ALLOCTAPE_INLINE bool in_bootstrap(const void* p) {
-  return ALLOCTAPE_UNLIKELY(reinterpret_cast<uintptr_t>(p) - reinterpret_cast<uintptr_t>(g_bootstrap) <
-                            kBootstrapBytes);
+  return ALLOCTAPE_UNLIKELY(
+      reinterpret_cast<uintptr_t>(p) - reinterpret_cast<uintptr_t>(g_bootstrap) < kBootstrapBytes);
 }
 // nullptr when it is full or the alignment is no power of two. The memory is zero.
 void* bootstrap_allocate(size_t bytes, size_t alignment = 16);

@@ -3,8 +3,8 @@
 #include <cpuid.h>
 #include <string.h>
 
-#include "tracer/preload/syscalls.h"
 #include "tracer/preload/forbidden.h"
+#include "tracer/preload/syscalls.h"
 
 namespace alloctape::tracer {
 

@@ -1,4 +1,5 @@
-// The stamp. Plain rdtsc wherever the kernel itself trusts the TSC; see docs/formats/trace.md, "Time".
+// The stamp. Plain rdtsc wherever the kernel itself trusts the TSC; see docs/formats/trace.md,
+// "Time".
 #pragma once
 
 #include <stdint.h>
@@ -10,7 +11,7 @@
 namespace alloctape::tracer {
 
 enum class ClockMode : uint32_t { kTsc, kTscStrict, kMonotonic };
-extern ClockMode g_clock_mode;  // set once, before the first stamp
+ALLOCTAPE_HIDDEN extern ClockMode g_clock_mode;  // set once, before the first stamp
 void choose_clock(bool strict);
 
 inline uint64_t monotonic_ns() {
@@ -28,15 +29,15 @@ ALLOCTAPE_INLINE uint64_t raw_ticks() {
   return monotonic_ns();
 }
 
-// 32 ticks of a TSC are 8-16 ns: fine enough to order hand-overs between cores, which take tens of ns
-// (and equal stamps are put in order by what they do), and 14 bits of them span 130-260 us.
+// 32 ticks of a TSC are 8-16 ns: fine enough to order hand-overs between cores, which take tens of
+// ns (and equal stamps are put in order by what they do), and 14 bits of them span 130-260 us.
 inline constexpr unsigned kTscShift = 5, kMonotonicShift = 4;
 inline unsigned clock_shift() {
   return g_clock_mode == ClockMode::kMonotonic ? kMonotonicShift : kTscShift;
 }
 ALLOCTAPE_INLINE uint64_t stamp_now() {
-  return raw_ticks() >> (ALLOCTAPE_LIKELY(g_clock_mode != ClockMode::kMonotonic) ? kTscShift
-                                                                                : kMonotonicShift);
+  return raw_ticks() >>
+         (ALLOCTAPE_LIKELY(g_clock_mode != ClockMode::kMonotonic) ? kTscShift : kMonotonicShift);
 }
 
 }  // namespace alloctape::tracer

@@ -17,10 +17,11 @@ Config g_config;
 
 namespace {
 
-constexpr size_t kEnvironmentBytes = 2 * 1024 * 1024;  // the kernel's usual limit for one argument list
+constexpr size_t kEnvironmentBytes =
+    2 * 1024 * 1024;  // the kernel's usual limit for one argument list
 
-// Before libc has set `environ` (a preinit function, the dynamic linker itself), the kernel still has
-// what the image was started with. Mapped once, kept.
+// Before libc has set `environ` (a preinit function, the dynamic linker itself), the kernel still
+// has what the image was started with. Mapped once, kept.
 const char* initial_environment(size_t* bytes) {
   static char* block;
   static size_t used;
@@ -30,9 +31,8 @@ const char* initial_environment(size_t* bytes) {
     const long fd = p ? sys::open("/proc/self/environ", O_RDONLY | O_CLOEXEC) : -1;
     if (fd < 0) return nullptr;
     block = static_cast<char*>(p);
-    for (long n; used < kEnvironmentBytes - 1 &&
-                 (n = sys::read(static_cast<int>(fd), block + used,
-                                kEnvironmentBytes - 1 - used)) > 0;)
+    for (long n; used < kEnvironmentBytes - 1 && (n = sys::read(static_cast<int>(fd), block + used,
+                                                                kEnvironmentBytes - 1 - used)) > 0;)
       used += static_cast<size_t>(n);
     sys::close(static_cast<int>(fd));
   }
@@ -68,23 +68,54 @@ bool has_option(const char* list, const char* name) {
   return false;
 }
 
+// The number behind `name=`; 0 where there is none.
+uint64_t option_value(const char* list, const char* name) {
+  const size_t n = strlen(name);
+  while (list && *list) {
+    const size_t k = strcspn(list, ",");
+    if (k > n && memcmp(list, name, n) == 0 && list[n] == '=') {
+      uint64_t v = 0;
+      for (const char* p = list + n + 1; *p >= '0' && *p <= '9'; ++p)
+        v = v * 10 + static_cast<uint64_t>(*p - '0');
+      return v;
+    }
+    list += k + (list[k] != 0);
+  }
+  return 0;
+}
+
 const char* error_name(long error) {
   switch (error < 0 ? -error : error) {
-    case 0: return "";
-    case ENOSPC: return "no space left on device";
-    case EDQUOT: return "disk quota exceeded";
-    case EFBIG: return "file size limit reached (ulimit -f)";
-    case ENOMEM: return "out of memory or address space (ulimit -v)";
-    case EACCES: return "permission denied";
-    case EPERM: return "operation not permitted";
-    case ENOENT: return "no such file or directory";
-    case EROFS: return "read-only file system";
-    case EBADF: return "descriptor closed";
-    case EIO: return "input/output error";
-    case EMFILE: return "too many open files";
-    case ENAMETOOLONG: return "file name too long";
-    case EEXIST: return "all file names are taken";
-    default: return "system error";
+    case 0:
+      return "";
+    case ENOSPC:
+      return "no space left on device";
+    case EDQUOT:
+      return "disk quota exceeded";
+    case EFBIG:
+      return "file size limit reached (ulimit -f)";
+    case ENOMEM:
+      return "out of memory or address space (ulimit -v)";
+    case EACCES:
+      return "permission denied";
+    case EPERM:
+      return "operation not permitted";
+    case ENOENT:
+      return "no such file or directory";
+    case EROFS:
+      return "read-only file system";
+    case EBADF:
+      return "descriptor closed";
+    case EIO:
+      return "input/output error";
+    case EMFILE:
+      return "too many open files";
+    case ENAMETOOLONG:
+      return "file name too long";
+    case EEXIST:
+      return "all file names are taken";
+    default:
+      return "system error";
   }
 }
 
@@ -110,11 +141,22 @@ void read_config() {
   const char* options = environment(wire::kEnvOptions);
   g_config.strict = has_option(options, "strict");
   g_config.dense = has_option(options, "dense") || g_config.strict;
+  g_config.owners = has_option(options, "owners");
   g_config.follow = !has_option(options, "nofollow");
-  Text(g_config.options, sizeof g_config.options)
-      .add(g_config.strict ? "order=strict" : "order=plain")
+  g_config.paused = has_option(options, "paused");
+  g_config.usable = has_option(options, "usable");
+  g_config.latency = has_option(options, "latency");
+  g_config.ring_bytes = option_value(options, "ring");
+  g_config.max_bytes = option_value(options, "max_size");
+  Text text(g_config.options, sizeof g_config.options);
+  text.add(g_config.strict ? "order=strict" : "order=plain")
       .add(g_config.dense ? " stamps=dense" : " stamps=sparse")
       .add(g_config.follow ? " follow=yes" : " follow=no");
+  if (g_config.paused) text.add(" start=paused");
+  if (g_config.usable) text.add(" usable=yes");
+  if (g_config.latency) text.add(" latency=yes");
+  if (g_config.ring_bytes) text.add(" ring=").add(g_config.ring_bytes);
+  if (g_config.max_bytes) text.add(" max_size=").add(g_config.max_bytes);
 }
 
 void leave_environment() {

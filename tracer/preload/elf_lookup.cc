@@ -35,7 +35,7 @@ uint32_t sysv_hash_of(const char* name) {
 }
 
 struct Tables {
-  const ElfW(Sym)* symbols = nullptr;
+  const ElfW(Sym) * symbols = nullptr;
   const char* strings = nullptr;
   const uint32_t* gnu = nullptr;
   const uint32_t* sysv = nullptr;
@@ -47,7 +47,8 @@ Tables tables_of(const struct dl_phdr_info* info) {
   Tables t;
   for (int i = 0; i < info->dlpi_phnum; ++i) {
     if (info->dlpi_phdr[i].p_type != PT_DYNAMIC) continue;
-    const auto* d = reinterpret_cast<const ElfW(Dyn)*>(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
+    const auto* d =
+        reinterpret_cast<const ElfW(Dyn)*>(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
     for (; d->d_tag != DT_NULL; ++d) {
       uintptr_t at = d->d_un.d_ptr;
       if (at < info->dlpi_addr) at += info->dlpi_addr;
@@ -112,7 +113,43 @@ int visit(struct dl_phdr_info* info, size_t, void* data) {
   return 1;
 }
 
+int visit_ahead(struct dl_phdr_info* info, size_t, void* data) {
+  auto& search = *static_cast<Search*>(data);
+  if (holds(info, reinterpret_cast<uintptr_t>(&visit_ahead))) return 1;
+  const Tables t = tables_of(info);
+  const uint32_t index = look_up(t, search);
+  if (!index) return 0;
+  search.found = reinterpret_cast<void*>(info->dlpi_addr + t.symbols[index].st_value);
+  return 1;
+}
+
+struct Holder {
+  uintptr_t address;
+  const char* name;
+  bool matches;
+};
+int visit_holder(struct dl_phdr_info* info, size_t, void* data) {
+  auto& holder = *static_cast<Holder*>(data);
+  if (!holds(info, holder.address)) return 0;
+  const char* slash = info->dlpi_name ? strrchr(info->dlpi_name, '/') : nullptr;
+  const char* file = slash ? slash + 1 : info->dlpi_name;
+  holder.matches = file && strncmp(file, holder.name, strlen(holder.name)) == 0;
+  return 1;
+}
+
 }  // namespace
+
+bool defined_ahead_of_us(const char* name) {
+  Search search{name, gnu_hash_of(name), sysv_hash_of(name), false, nullptr};
+  dl_iterate_phdr(visit_ahead, &search);
+  return search.found;
+}
+
+bool lies_in(const void* address, const char* file_name) {
+  Holder holder{reinterpret_cast<uintptr_t>(address), file_name, false};
+  dl_iterate_phdr(visit_holder, &holder);
+  return holder.matches;
+}
 
 void* find_behind_us(const char* name) {
   Search search{name, gnu_hash_of(name), sysv_hash_of(name), false, nullptr};

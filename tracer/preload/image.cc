@@ -12,12 +12,12 @@
 #include "formats/wire/session.h"
 #include "tracer/preload/clock.h"
 #include "tracer/preload/file.h"
+#include "tracer/preload/forbidden.h"
 #include "tracer/preload/maps.h"
 #include "tracer/preload/real_functions.h"
 #include "tracer/preload/stream.h"
 #include "tracer/preload/syscalls.h"
 #include "tracer/preload/text.h"
-#include "tracer/preload/forbidden.h"
 
 #ifndef ALLOCTAPE_VERSION
 #error "the build passes ALLOCTAPE_VERSION"
@@ -25,9 +25,13 @@
 
 namespace alloctape::tracer {
 
+// Alone in its page: the trace's header takes its place.
+alignas(4096) unsigned char g_header_page[wire::kTraceHeaderBytes];
+static_assert(sizeof g_header_page == 4096);
+
 namespace {
 
-Image* g_image;          // the pointer survives fork, what it points to does not
+Image* g_image;  // the pointer survives fork, what it points to does not
 bool g_fork_wipes = true;
 
 // Which image this memory last belonged to: how a fork child knows its parent.
@@ -45,6 +49,8 @@ struct Allocator {
 } g_allocator;
 
 constexpr size_t kScratchBytes = 256 * 1024;  // most of it never touched
+// A thread that writes to a slot is hardly ever overtaken by this many others.
+constexpr uint64_t kMinRingSlots = 16;
 
 uint64_t mix(uint64_t h, uint64_t v) {
   h ^= v;
@@ -185,8 +191,9 @@ size_t build_metadata(unsigned char* scratch, size_t capacity, char* text, size_
   return m.bytes();
 }
 
-// Tells `record` of this image; sets *ticks_per_second to what it measured. No session: no word.
-void register_image(const char* path, uint64_t* ticks_per_second) {
+// Tells `record` of this image; learns from it how fast the clock runs, and whether to record yet.
+// No session: no word.
+void register_image(const char* path, uint64_t* ticks_per_second, wire::ControlState* state) {
   if (!g_config.session[0]) return;
   const long fd = sys::open(g_config.session, O_RDWR | O_CLOEXEC);
   if (fd < 0) return;
@@ -195,9 +202,13 @@ void register_image(const char* path, uint64_t* ticks_per_second) {
   if (session) {
     if (memcmp(session->magic, wire::kSessionMagic, sizeof session->magic) == 0) {
       *ticks_per_second = __atomic_load_n(&session->ticks_per_second, __ATOMIC_RELAXED);
+      const uint32_t initial = __atomic_load_n(&session->initial_state, __ATOMIC_RELAXED);
+      if (initial > 0 && initial <= static_cast<uint32_t>(wire::ControlState::kStopped))
+        *state = static_cast<wire::ControlState>(initial);
       const uint32_t slot = __atomic_fetch_add(&session->next_slot, 1, __ATOMIC_RELAXED);
       if (slot < wire::kSessionSlots) {
-        const uint64_t at = sizeof(wire::SessionHeader) + uint64_t{slot} * sizeof(wire::SessionSlot);
+        const uint64_t at =
+            sizeof(wire::SessionHeader) + uint64_t{slot} * sizeof(wire::SessionSlot);
         const uint32_t pid = static_cast<uint32_t>(sys::getpid()), ready = 1;
         sys::pwrite(static_cast<int>(fd), path, strlen(path) + 1,
                     at + offsetof(wire::SessionSlot, path));
@@ -220,15 +231,21 @@ void fill_header(wire::TraceHeader* h, uint32_t sequence) {
   h->header_bytes = wire::kTraceHeaderBytes;
   if (maps_are_recorded) h->features |= wire::kFeatureMaps;
   if (!g_config.dense) h->features |= wire::kFeatureSparseStamps;
+  if (!g_config.dense && (g_config.session[0] || g_config.owners))
+    h->features |= wire::kFeatureOwnedStamps;
   if (g_config.strict) h->features |= wire::kFeatureStrictOrder;
-  h->required_features = wire::kTraceRequiredFeatures;
+  if (g_config.usable) h->features |= wire::kFeatureUsable;
+  if (g_config.latency) h->features |= wire::kFeatureLatency;
+  if (g_config.ring_bytes) h->features |= wire::kFeatureRing;
+  h->required_features = wire::kRequiresNotes;  // a command may come at any time
+  h->max_bytes = g_config.max_bytes;
   h->pid = static_cast<uint32_t>(sys::getpid());
   h->parent_pid = static_cast<uint32_t>(sys::getppid());
   h->process_start_ticks = process_start_ticks();
   h->image_sequence = sequence;
   h->page_bytes = static_cast<uint32_t>(getauxval(AT_PAGESZ));
-  h->clock_kind = g_clock_mode == ClockMode::kMonotonic ? wire::ClockKind::kMonotonicNs
-                                                        : wire::ClockKind::kTsc;
+  h->clock_kind =
+      g_clock_mode == ClockMode::kMonotonic ? wire::ClockKind::kMonotonicNs : wire::ClockKind::kTsc;
   h->clock_shift = clock_shift();
   h->ticks_per_second = g_clock_mode == ClockMode::kMonotonic ? 1000000000u : 0;
   h->start_ticks = raw_ticks();
@@ -241,6 +258,21 @@ void fill_header(wire::TraceHeader* h, uint32_t sequence) {
   if (g_identity.image_id && g_identity.pid != static_cast<int>(h->pid))
     h->parent_image_id = g_identity.image_id;
   h->state = wire::TraceState::kRecording;
+}
+
+// Space for the ring, whole slots, all of it allocated. REQUIRES: the header is in the file.
+long make_ring(Image* image, wire::TraceHeader* header) {
+  uint64_t slots = g_config.ring_bytes / wire::kRingSlotBytes;
+  if (slots < kMinRingSlots) slots = kMinRingSlots;
+  image->ring_busy = static_cast<uint8_t*>(wiped_on_fork((slots + 4095) & ~uint64_t{4095}));
+  if (!image->ring_busy) return -ENOMEM;
+  header->ring_offset = (header->file_end + 4095) & ~uint64_t{4095};
+  header->ring_bytes = slots * wire::kRingSlotBytes;
+  header->file_end = header->ring_offset + header->ring_bytes;
+  long r = allocate(image, header->ring_offset, header->ring_bytes);
+  if (r < 0) return r;
+  struct iovec part = {header, sizeof *header};
+  return write_at(image, &part, 1, 0);
 }
 
 long start_image(Image* image, unsigned char* scratch) {
@@ -261,12 +293,13 @@ long start_image(Image* image, unsigned char* scratch) {
   auto* page = block;
   auto* header = reinterpret_cast<wire::TraceHeader*>(page);
   fill_header(header, sequence);
-  if (header->clock_kind == wire::ClockKind::kTsc) {
-    register_image(path, &header->ticks_per_second);
-  } else {
-    uint64_t unused;
-    register_image(path, &unused);
-  }
+  wire::ControlState state =
+      g_config.paused ? wire::ControlState::kPaused : wire::ControlState::kRecord;
+  uint64_t ticks_per_second = 0;
+  register_image(path, &ticks_per_second, &state);
+  if (header->clock_kind == wire::ClockKind::kTsc) header->ticks_per_second = ticks_per_second;
+  image->started_paused = state != wire::ControlState::kRecord;
+  header->control = wire::control_word(0, state);
   auto* metadata = reinterpret_cast<wire::BlockHeader*>(page + wire::kTraceHeaderBytes);
   const size_t room = 128 * 1024 - 8192 - wire::kTraceHeaderBytes - sizeof *metadata;
   metadata->magic = wire::kBlockMagic;
@@ -277,11 +310,11 @@ long start_image(Image* image, unsigned char* scratch) {
   header->file_end = (bytes + wire::kBlockAlign - 1) & ~uint64_t{wire::kBlockAlign - 1};
   struct iovec part = {page, bytes};
   long r = write_at(image, &part, 1, 0);
+  if (r >= 0 && g_config.ring_bytes) r = make_ring(image, header);
   if (r < 0) return r;
-  void* mapping = sys::mmap(nullptr, wire::kTraceHeaderBytes, PROT_READ | PROT_WRITE, MAP_SHARED,
-                            image->fd, 0);
+  void* mapping = sys::mmap(g_header_page, sizeof g_header_page, PROT_READ | PROT_WRITE,
+                            MAP_SHARED | MAP_FIXED, image->fd, 0);
   if (!mapping) return -ENOMEM;
-  sys::madvise(mapping, wire::kTraceHeaderBytes, MADV_DONTFORK);
   image->header = static_cast<wire::TraceHeader*>(mapping);
   g_identity = {static_cast<int>(image->header->pid), image->header->image_id};
   return 0;

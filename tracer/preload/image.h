@@ -1,9 +1,10 @@
 // The process image as the tracer sees it: its trace file, its header page, its streams.
 //
-// Life: none -> starting -> recording, or -> off when no trace can be had. The state lives in memory
-// that the kernel wipes on fork (MADV_WIPEONFORK), so a child finds `none` and starts a trace of its
-// own at its first event, whichever way it was forked; the parent's file mappings are not inherited
-// (MADV_DONTFORK). A vfork child shares memory and heap with its parent: its calls are the parent's.
+// Life: none -> starting -> recording, or -> off when no trace can be had. The state lives in
+// memory that the kernel wipes on fork (MADV_WIPEONFORK), so a child finds `none` and starts a
+// trace of its own at its first event, whichever way it was forked; the parent's file mappings are
+// not inherited (MADV_DONTFORK). A vfork child shares memory and heap with its parent: its calls
+// are the parent's.
 #pragma once
 
 #include <stddef.h>
@@ -27,11 +28,26 @@ struct Image {
   Stream* streams;            // all, through Stream::next
   Stream* idle;               // left by ended threads, through Stream::next_idle
   Stream* late;               // shared by those that have no stream: see stream.h
-  uint32_t dense;             // stamps on every event: a second thread has shown up
+  uint32_t dense;             // stamps on every event
   uint32_t reserved;
-  Stream* pool;               // stream records not yet in use
+  Stream* pool;  // stream records not yet in use
   size_t pool_left;
+  Stream* resting;     // atomic; of threads without a stream while the image is paused
+  uint8_t* ring_busy;  // one for each slot of the ring: somebody is writing to it
+  uint16_t* owners;    // fast_path.h, "Stamps"; once a second thread has shown up
+  uint32_t started_paused;
 };
+
+// The header page of the image's trace is mapped here, so that every call of the program finds the
+// control word at a fixed place. A fork child sees its parent's page until its own trace starts; by
+// then its streams have been wiped, and no control word is 0, so it takes the slow way.
+ALLOCTAPE_HIDDEN extern unsigned char g_header_page[wire::kTraceHeaderBytes];
+ALLOCTAPE_INLINE uint32_t control_now() {
+  // Relaxed: a command takes effect at each thread's next look, and publishes nothing else.
+  return __atomic_load_n(reinterpret_cast<const uint32_t*>(
+                             g_header_page + __builtin_offsetof(wire::TraceHeader, control)),
+                         __ATOMIC_RELAXED);
+}
 
 // The image of this process, started when need be. nullptr when it is off.
 Image* ensure_image();
@@ -45,10 +61,11 @@ void* wiped_on_fork(size_t bytes);
 // Configuration, read once per process image; survives fork.
 struct Config {
   bool ready;
-  bool strict, dense, follow;
-  char output[4096];   // absolute pattern
-  char session[1024];  // or empty
-  char options[64];
+  bool strict, dense, owners, follow, paused, usable, latency;
+  uint64_t ring_bytes, max_bytes;  // 0 = none
+  char output[4096];               // absolute pattern
+  char session[1024];              // or empty
+  char options[256];
 };
 extern Config g_config;
 void read_config();

@@ -65,37 +65,42 @@ long system_call(long result) {
   return -1;
 }
 
-// One call: decides whether it is an event, holds what the event needs, keeps errno.
-class Recorded {
- public:
-  ALLOCTAPE_INLINE Recorded(Op op, const void* caller, const void* frame) {
-    event_.op = op;
-    const int saved = errno;
-    if (real_functions_ready() && !is_allocator_code(caller)) {
-      // Neither an acquire nor a release of the heap: no C++ operator in flight takes it for its
-      // own.
-      route_ = route(false, nullptr, 0, frame, &stream_);
-      event_.release_stamp = stamp_now();
-    }
-    errno = saved;
+// One call of the program's own, with its event; the allocator's go through. `describe` fills in
+// what the call was and what came of it. errno is the call's.
+template <typename Call, typename Describe>
+ALLOCTAPE_INLINE auto record_call(Op op, const void* caller, const void* frame, Call call,
+                                  Describe describe) {
+  const int errno_before = errno;
+  if (!real_functions_ready() || is_allocator_code(caller)) {
+    errno = errno_before;
+    return call();
   }
-  WideEvent& event() { return event_; }
-  bool wanted() const { return route_ != Route::kForwardOnly; }
-  void record(unsigned fields, bool failed) {
-    if (!wanted()) return;
-    const int saved = errno;
-    // kPathMapped: these pointers are not where blocks are, and would only spoil the windows.
-    event_.path = wire::kPathMapped | (failed ? unsigned{wire::kPathFailed} : 0u);
-    event_.fields = wire::kFieldReleaseStamp | wire::kFieldPointer | fields;
-    record_slowly(route_, stream_, event_);
-    errno = saved;
-  }
+  // Neither an acquire nor a release of the heap: no C++ operator in flight takes it for its own.
+  Recording recording(false, nullptr, 0, frame);
+  CallEvent e{.op = op};
+  e.release_stamp = stamp_now();
+  errno = errno_before;
+  recording.start();
+  const auto result = call();
+  recording.stop();
+  const int errno_after = errno;
+  // kPathMapped: these pointers are not where blocks are, and would only spoil the windows.
+  e.path = wire::kPathMapped;
+  e.fields = wire::kFieldReleaseStamp | wire::kFieldPointer;
+  describe(e, result);
+  recording.queried(e);
+  errno = errno_after;
+  return result;
+}
 
- private:
-  Route route_ = Route::kForwardOnly;
-  Stream* stream_ = nullptr;
-  WideEvent event_{};
-};
+void set_failed(CallEvent& e, bool failed) {
+  if (failed) e.path |= wire::kPathFailed;
+}
+// The pointer that a call answers with.
+void set_result(CallEvent& e, const void* p) {
+  e.pointer = p == MAP_FAILED ? 0 : address(p);
+  set_failed(e, p == MAP_FAILED);
+}
 
 uint64_t backing_of(int flags, int fd) {
   auto kind = wire::Backing::kOther;
@@ -111,24 +116,25 @@ uint64_t backing_of(int flags, int fd) {
 
 ALLOCTAPE_INLINE void* recorded_mmap(void* hint, size_t size, int prot, int flags, int fd,
                                      off_t offset, const void* caller, const void* frame) {
-  Recorded r(Op::kMmap, caller, frame);
-  WideEvent& e = r.event();
-  if (r.wanted()) e.alignment = backing_of(flags, fd);
-  const auto call = __atomic_load_n(&g_maps.mmap_, __ATOMIC_RELAXED);
-  void* p =
-      call ? call(hint, size, prot, flags, fd, offset)
-           : reinterpret_cast<void*>(system_call(sys::call(
-                 SYS_mmap, sys::word(hint), static_cast<long>(size), prot, flags, fd, offset)));
-  e.pointer = p == MAP_FAILED ? 0 : address(p);
-  e.old_pointer = address(hint);
-  e.size = size;
-  e.value = wire::pack_prot_flags(static_cast<uint32_t>(prot), static_cast<uint32_t>(flags));
-  e.count = static_cast<uint64_t>(offset);
-  r.record(wire::kFieldOldPointer | wire::kFieldSize | wire::kFieldValue |
-               (offset ? unsigned{wire::kFieldCount} : 0u) |
-               (e.alignment ? unsigned{wire::kFieldAlignment} : 0u),
-           p == MAP_FAILED);
-  return p;
+  return record_call(
+      Op::kMmap, caller, frame,
+      [&] {
+        const auto call = __atomic_load_n(&g_maps.mmap_, __ATOMIC_RELAXED);
+        if (call) return call(hint, size, prot, flags, fd, offset);
+        return reinterpret_cast<void*>(system_call(sys::call(
+            SYS_mmap, sys::word(hint), static_cast<long>(size), prot, flags, fd, offset)));
+      },
+      [&](CallEvent& e, void* p) {
+        e.fields |= wire::kFieldOldPointer | wire::kFieldSize | wire::kFieldValue;
+        set_result(e, p);
+        e.old_pointer = address(hint);
+        e.size = size;
+        e.value = wire::pack_prot_flags(static_cast<uint32_t>(prot), static_cast<uint32_t>(flags));
+        e.alignment = backing_of(flags, fd);
+        if (e.alignment) e.fields |= wire::kFieldAlignment;
+        e.count = static_cast<uint64_t>(offset);
+        if (e.count) e.fields |= wire::kFieldCount;
+      });
 }
 
 #define CALLER __builtin_return_address(0)
@@ -145,14 +151,21 @@ ALLOCTAPE_EXPORT void* mmap64(void* hint, size_t size, int prot, int flags, int 
   return recorded_mmap(hint, size, prot, flags, fd, offset, CALLER, FRAME);
 }
 
+// munmap and madvise: their release stamp is what counts, and only their answer tells whether they
+// did anything. So they are recorded afterwards, with the stamp from before.
 ALLOCTAPE_EXPORT int munmap(void* p, size_t size) noexcept {
-  Recorded r(Op::kMunmap, CALLER, FRAME);
-  const auto call = __atomic_load_n(&g_maps.munmap_, __ATOMIC_RELAXED);
-  const int result = call ? call(p, size) : static_cast<int>(system_call(sys::munmap(p, size)));
-  r.event().pointer = address(p);
-  r.event().size = size;
-  r.record(wire::kFieldSize, result != 0);
-  return result;
+  return record_call(
+      Op::kMunmap, CALLER, FRAME,
+      [&] {
+        const auto call = __atomic_load_n(&g_maps.munmap_, __ATOMIC_RELAXED);
+        return call ? call(p, size) : static_cast<int>(system_call(sys::munmap(p, size)));
+      },
+      [&](CallEvent& e, int result) {
+        e.fields |= wire::kFieldSize;
+        e.pointer = address(p);
+        e.size = size;
+        set_failed(e, result != 0);
+      });
 }
 
 ALLOCTAPE_EXPORT void* mremap(void* old, size_t old_size, size_t size, int flags, ...) noexcept {
@@ -163,65 +176,75 @@ ALLOCTAPE_EXPORT void* mremap(void* old, size_t old_size, size_t size, int flags
     wanted = va_arg(list, void*);
     va_end(list);
   }
-  Recorded r(Op::kMremap, CALLER, FRAME);
-  const auto call = __atomic_load_n(&g_maps.mremap_, __ATOMIC_RELAXED);
-  void* p = call ? call(old, old_size, size, flags, wanted)
-                 : reinterpret_cast<void*>(system_call(
-                       sys::call(SYS_mremap, sys::word(old), static_cast<long>(old_size),
-                                 static_cast<long>(size), flags, sys::word(wanted))));
-  WideEvent& e = r.event();
-  e.pointer = p == MAP_FAILED ? 0 : address(p);
-  e.old_pointer = address(old);
-  e.count = old_size;
-  e.size = size;
-  e.value = static_cast<uint32_t>(flags);
-  r.record(wire::kFieldOldPointer | wire::kFieldCount | wire::kFieldSize | wire::kFieldValue,
-           p == MAP_FAILED);
-  return p;
+  return record_call(
+      Op::kMremap, CALLER, FRAME,
+      [&] {
+        const auto call = __atomic_load_n(&g_maps.mremap_, __ATOMIC_RELAXED);
+        if (call) return call(old, old_size, size, flags, wanted);
+        return reinterpret_cast<void*>(
+            system_call(sys::call(SYS_mremap, sys::word(old), static_cast<long>(old_size),
+                                  static_cast<long>(size), flags, sys::word(wanted))));
+      },
+      [&](CallEvent& e, void* p) {
+        e.fields |=
+            wire::kFieldOldPointer | wire::kFieldCount | wire::kFieldSize | wire::kFieldValue;
+        set_result(e, p);
+        e.old_pointer = address(old);
+        e.count = old_size;
+        e.size = size;
+        e.value = static_cast<uint32_t>(flags);
+      });
 }
 
 ALLOCTAPE_EXPORT int madvise(void* p, size_t size, int advice) noexcept {
-  Recorded r(Op::kMadvise, CALLER, FRAME);
-  const auto call = __atomic_load_n(&g_maps.madvise_, __ATOMIC_RELAXED);
-  const int result =
-      call ? call(p, size, advice) : static_cast<int>(system_call(sys::madvise(p, size, advice)));
-  r.event().pointer = address(p);
-  r.event().size = size;
-  r.event().value = static_cast<uint32_t>(advice);
-  r.record(wire::kFieldSize | wire::kFieldValue, result != 0);
-  return result;
+  return record_call(
+      Op::kMadvise, CALLER, FRAME,
+      [&] {
+        const auto call = __atomic_load_n(&g_maps.madvise_, __ATOMIC_RELAXED);
+        return call ? call(p, size, advice)
+                    : static_cast<int>(system_call(sys::madvise(p, size, advice)));
+      },
+      [&](CallEvent& e, int result) {
+        e.fields |= wire::kFieldSize | wire::kFieldValue;
+        e.pointer = address(p);
+        e.size = size;
+        e.value = static_cast<uint32_t>(advice);
+        set_failed(e, result != 0);
+      });
 }
 
 // libc keeps the break in a variable of its own, which sbrk and malloc rely on: never past it.
 ALLOCTAPE_EXPORT int brk(void* end) noexcept {
-  Recorded r(Op::kBrk, CALLER, FRAME);
-  const uint64_t before = r.wanted() ? static_cast<uint64_t>(sys::call(SYS_brk)) : 0;
-  find(g_maps.brk_, "brk");
-  int result = -1;
-  if (g_maps.brk_) {
-    result = g_maps.brk_(end);
-  } else {
-    errno = ENOMEM;
-  }
-  WideEvent& e = r.event();
-  e.pointer = result == 0 ? address(end) : 0;
-  e.old_pointer = before;
-  r.record(wire::kFieldOldPointer, result != 0);
-  return result;
+  uint64_t before = 0;
+  return record_call(
+      Op::kBrk, CALLER, FRAME,
+      [&] {
+        before = static_cast<uint64_t>(sys::call(SYS_brk));
+        find(g_maps.brk_, "brk");
+        if (g_maps.brk_) return g_maps.brk_(end);
+        errno = ENOMEM;
+        return -1;
+      },
+      [&](CallEvent& e, int result) {
+        e.fields |= wire::kFieldOldPointer;
+        e.pointer = result == 0 ? address(end) : 0;
+        e.old_pointer = before;
+        set_failed(e, result != 0);
+      });
 }
 
 ALLOCTAPE_EXPORT void* sbrk(intptr_t increment) noexcept {
-  Recorded r(Op::kSbrk, CALLER, FRAME);
-  find(g_maps.sbrk_, "sbrk");
-  void* result = reinterpret_cast<void*>(-1);
-  if (g_maps.sbrk_) {
-    result = g_maps.sbrk_(increment);
-  } else {
-    errno = ENOMEM;
-  }
-  const bool failed = result == reinterpret_cast<void*>(-1);
-  r.event().pointer = failed ? 0 : address(result);
-  r.event().size = static_cast<uint64_t>(increment);
-  r.record(wire::kFieldSize, failed);
-  return result;
+  return record_call(
+      Op::kSbrk, CALLER, FRAME,
+      [&] {
+        find(g_maps.sbrk_, "sbrk");
+        if (g_maps.sbrk_) return g_maps.sbrk_(increment);
+        errno = ENOMEM;
+        return MAP_FAILED;  // the same -1
+      },
+      [&](CallEvent& e, void* p) {
+        e.fields |= wire::kFieldSize;
+        set_result(e, p);
+        e.size = static_cast<uint64_t>(increment);
+      });
 }

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "tracer/preload/elf_lookup.h"
-#include "tracer/preload/syscalls.h"
 #include "tracer/preload/forbidden.h"
+#include "tracer/preload/syscalls.h"
 
 namespace alloctape::tracer {
 
@@ -25,7 +25,8 @@ int g_resolver_tid = 0;
 
 void* next_symbol(const char* name) { return dlsym(RTLD_NEXT, name); }
 
-// glibc's own malloc keeps its flags in the word before a block, and the program break in a variable.
+// glibc's own malloc keeps its flags in the word before a block, and the program break in a
+// variable.
 void learn_about_glibc() {
   Dl_info info;
   if (!dladdr(reinterpret_cast<void*>(g_real.malloc_), &info) || !info.dli_fname) return;
@@ -54,9 +55,8 @@ bool real_functions_ready() {
   int state = __atomic_load_n(&g_state, __ATOMIC_ACQUIRE);
   if (ALLOCTAPE_LIKELY(state == kReady)) return true;
   const int tid = sys::gettid();
-  if (state == kUnresolved &&
-      __atomic_compare_exchange_n(&g_state, &state, kResolving, false, __ATOMIC_ACQ_REL,
-                                  __ATOMIC_ACQUIRE)) {
+  if (state == kUnresolved && __atomic_compare_exchange_n(&g_state, &state, kResolving, false,
+                                                          __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
     __atomic_store_n(&g_resolver_tid, tid, __ATOMIC_RELAXED);
     resolve();
     __atomic_store_n(&g_state, static_cast<int>(kReady), __ATOMIC_RELEASE);
@@ -75,7 +75,8 @@ void* find_real(wire::Op op) {
   if (f) {
     __atomic_store_n(&g_real.by_op[index], f, __ATOMIC_RELAXED);
   } else if (name[0] != '_') {
-    // Final: the C functions come with libc or an allocator, at start. A C++ runtime may come later.
+    // Final: the C functions come with libc or an allocator, at start. A C++ runtime may come
+    // later.
     __atomic_store_n(&g_real.absent[index], true, __ATOMIC_RELAXED);
   }
   return f;

@@ -19,7 +19,7 @@ struct RealFunctions {
   void* by_op[wire::kApiOpLimit];
   bool absent[wire::kApiOpLimit];  // looked for in vain
 };
-extern RealFunctions g_real;
+ALLOCTAPE_HIDDEN extern RealFunctions g_real;
 
 // Whether g_real's named members may be called. False only while this thread is itself inside the
 // dynamic linker's search for them: then the bootstrap arena serves.
@@ -36,7 +36,11 @@ ALLOCTAPE_INLINE F real(wire::Op op) {
 }
 
 // What interposing can learn of glibc's malloc: nullptr / false under any other allocator.
-extern bool g_glibc_chunks;         // the word before a block is a glibc chunk header
-extern void* const* g_program_break;  // libc's record of the program break, or a constant
+ALLOCTAPE_HIDDEN extern bool g_glibc_chunks;  // the word before a block is a glibc chunk header
+ALLOCTAPE_HIDDEN extern void* const*
+    g_program_break;  // libc's record of the program break, or a constant
+ALLOCTAPE_INLINE const void* program_break() {
+  return __atomic_load_n(g_program_break, __ATOMIC_RELAXED);
+}
 
 }  // namespace alloctape::tracer

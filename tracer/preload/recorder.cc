@@ -1,6 +1,7 @@
 #include "tracer/preload/recorder.h"
 
 #include "tracer/preload/forbidden.h"
+#include "tracer/preload/steering.h"
 
 namespace alloctape::tracer {
 
@@ -8,7 +9,8 @@ namespace alloctape::tracer {
 __thread const void* t_late_frame __attribute__((tls_model("initial-exec")));
 
 namespace {
-void add_arguments(WideEvent& e, uint64_t size, uint64_t alignment) {
+
+void add_arguments(CallEvent& e, uint64_t size, uint64_t alignment) {
   const wire::OpTraits& t = wire::traits(e.op);
   e.fields |= wire::kFieldPointer;
   if (t.takes_size) {
@@ -20,12 +22,30 @@ void add_arguments(WideEvent& e, uint64_t size, uint64_t alignment) {
     e.alignment = alignment;
   }
 }
+
+// The first acquire of a thread that finds the program break higher than its last one did has
+// "grew" in its path.
+unsigned acquire_path(Stream* s, const void* p) {
+  if (ALLOCTAPE_UNLIKELY(!p)) return wire::kPathFailed;
+  unsigned path = chunk_path(p);
+  if (s) {
+    const void* now = program_break();
+    if (now > s->program_break) path |= wire::kPathGrew;
+    s->program_break = now;
+  }
+  return path;
+}
+
+const void** seen_slot(const Stream* s, const void* p) {
+  return &s->seen_blocks[(address(p) >> 4 ^ address(p) >> 15) % kSeenBlocks];
+}
+
 }  // namespace
 
-WideEvent acquire_event(wire::Op op, const void* p, uint64_t size, uint64_t count,
-                        uint64_t alignment, unsigned path) {
-  WideEvent e{.op = op};
-  e.path = path;
+CallEvent acquire_event(wire::Op op, const void* p, uint64_t size, uint64_t count,
+                        uint64_t alignment) {
+  CallEvent e{.op = op};
+  e.path = p ? chunk_path(p) : unsigned{wire::kPathFailed};
   e.pointer = address(p);
   add_arguments(e, size, alignment);
   if (count) {
@@ -35,105 +55,150 @@ WideEvent acquire_event(wire::Op op, const void* p, uint64_t size, uint64_t coun
   return e;
 }
 
-WideEvent release_event(wire::Op op, const void* p, uint64_t size, uint64_t alignment) {
-  WideEvent e{.op = op};
+CallEvent release_event(wire::Op op, const void* p, uint64_t size, uint64_t alignment) {
+  CallEvent e{.op = op};
   e.path = p ? chunk_path(p) : 0;
   e.pointer = address(p);
   add_arguments(e, size, alignment);
   return e;
 }
 
-void put_odd_acquire(Stream* s, wire::Op op, const void* p, uint64_t size, uint64_t count,
-                      unsigned path, uint64_t stamp) {
-  const wire::Kind kind = wire::compact_kind(op);
-  if (!count && kind != wire::Kind::kWide &&
-      put_scaled(s, kind, address(p), size, path & wire::kPathOtherArena,
-                 path & ~unsigned{wire::kPathOtherArena}, stamp))
-    return;
-  put_wide(s, acquire_event(op, p, size, count, 0, path), stamp);
+CallEvent resize_event(wire::Op op, const void* old, unsigned old_path, const void* p,
+                       uint64_t size, uint64_t count, uint64_t release) {
+  CallEvent e = acquire_event(op, p, size, count, 0);
+  e.fields |= wire::kFieldOldPointer | wire::kFieldReleaseStamp;
+  e.old_pointer = address(old);
+  e.old_path = old_path;
+  e.release_stamp = release;
+  if (p && p != old) e.path |= wire::kPathMoved;
+  if (!p && !size && !count) e.path = 0;  // released, not failed
+  return e;
 }
 
-void put_odd_release(Stream* s, wire::Op op, const void* p, uint64_t size, uint64_t stamp) {
-  const uint64_t delta = stamp - s->last_stamp;
-  if (!p && delta >> wire::kTimeWordBits == 0) {
-    const uint64_t rest = spend_time(s, delta);
-    s->last_stamp = stamp;
-    publish(s->position,
-            wire::compact_word(wire::Kind::kNull, rest, static_cast<uint64_t>(op), 0, 0));
-    advance(s, 1);
-    return;
+// ---- the fast path's odd cases ----
+
+namespace {
+// Undoes what the fast path did with the time; the event's own stamp.
+uint64_t take_back(Stream* s, uint64_t delta) {
+  const uint64_t stamp = s->last_stamp;
+  s->last_stamp -= delta;
+  return stamp;
+}
+}  // namespace
+
+ALLOCTAPE_COLD void* finish_acquire(Stream* s, void* p) {
+  flush(s);
+  leave(s);
+  return p;
+}
+ALLOCTAPE_COLD void finish_release(Stream* s, void* p) {
+  flush(s);
+  leave(s);
+  g_real.free_(p);
+}
+ALLOCTAPE_COLD void* odd_acquire(Stream* s, void* p, uint64_t op_delta, uint64_t size) {
+  if (ALLOCTAPE_UNLIKELY(
+          !s->position)) {  // forked in a signal handler while the call was under way
+    s->go = s->rest = 0;
+    return p;
   }
-  const wire::Kind kind = wire::compact_kind(op);
-  const unsigned path = p ? chunk_path(p) : 0;
-  if (p && kind != wire::Kind::kWide &&
-      put_scaled(s, kind, address(p), size, path & wire::kPathOtherArena,
-                 path & ~unsigned{wire::kPathOtherArena}, stamp))
-    return;
-  put_wide(s, release_event(op, p, size, 0), stamp);
+  const uint64_t stamp = take_back(s, op_delta >> 8);
+  CallEvent e = acquire_event(static_cast<wire::Op>(op_delta & 0xff), p, size, 0, 0);
+  e.path |= acquire_path(s, p);
+  put_event(s, e, stamp);
+  leave(s);
+  return p;
+}
+ALLOCTAPE_COLD void odd_release(Stream* s, void* p, uint64_t op_delta, uint64_t size) {
+  const uint64_t stamp = take_back(s, op_delta >> 8);
+  const bool bootstrap = in_bootstrap(p);
+  if (!bootstrap)
+    put_event(s, release_event(static_cast<wire::Op>(op_delta & 0xff), p, size, 0), stamp);
+  leave(s);
+  if (!bootstrap) g_real.free_(p);
 }
 
-void put_resize(Stream* s, wire::Op op, const void* old, unsigned old_path, const void* p,
-                uint64_t size, uint64_t count, unsigned path, uint64_t release, uint64_t stamp) {
-  constexpr unsigned kOdd = wire::kPathMapped | wire::kPathGrew;
-  if (ALLOCTAPE_LIKELY(op == wire::Op::kRealloc && p && !((old_path | path) & kOdd))) {
-    const bool arena = path & wire::kPathOtherArena;
-    if (old == p) {
-      if (put_compact(s, wire::Kind::kReallocSame, address(p), size, arena, 0, stamp) ||
-          put_scaled(s, wire::Kind::kReallocSame, address(p), size, arena, 0, stamp))
-        return;
-    } else {
-      const uint64_t before = release - s->last_stamp, during = stamp - release;
-      const uint64_t from = address(old), to = address(p);
-      const unsigned from_slot = wire::window_slot(from), to_slot = wire::window_slot(to);
-      const uint64_t misfit =
-          (before >> wire::kTimeWordBits) | (during >> wire::kTimeBits) |
-          (s->window[from_slot] ^ wire::window_tag(from, old_path & wire::kPathOtherArena)) |
-          (s->window[to_slot] ^ wire::window_tag(to, arena)) |
-          ((from | to) & ((1u << wire::kOffsetShift) - 1));
-      if (!misfit && wire::size_has_code(size)) {
-        const uint64_t rest = spend_time(s, before);
-        s->last_stamp = stamp;
-        s->position[1] = wire::compact_word(wire::Kind::kReallocTo, during,
-                                            wire::encode_size(size), to_slot, to);
-        publish(s->position, wire::compact_word(wire::Kind::kReallocFrom, rest, 0, from_slot, from));
-        advance(s, 2);
-        return;
-      }
+void record_resize(const void* old, unsigned old_path, const void* p, uint64_t size,
+                   uint64_t release) {
+  Stream* s = t_stream;
+  if (ALLOCTAPE_UNLIKELY(!s->position)) return;
+  enter(s);
+  const bool repeat = !at_stamp_place(s, s->position) && (!has_owners(s) || owns(s, p ? p : old));
+  uint64_t stamp = repeat ? s->last_stamp : claim(s, p ? p : old, tsc_stamp);
+  if (stamp < release) stamp = release;
+  CallEvent e = resize_event(wire::Op::kRealloc, old, old_path, p, size, 0, release);
+  if (p) e.path |= acquire_path(s, p);
+  put_event(s, e, stamp);
+  leave(s);
+}
+
+// ---- the slow way ----
+
+Recording::Recording(bool acquires, const void* pointer, uint64_t size, const void* frame) {
+  route_ = route(acquires, pointer, size, frame, &s_);
+}
+
+void Recording::note_old(CallEvent& e, const void* old) const {
+  if (!(extras() & kExtraLate) || !old) return;
+  if (s_->seen_blocks) {
+    const void** slot = seen_slot(s_, old);
+    if (*slot == old) {
+      *slot = nullptr;
+      return;
     }
   }
-  WideEvent e{.op = op};
-  if (p) e.path = path | (p != old ? unsigned{wire::kPathMoved} : 0u);
-  else if (size || count) e.path = wire::kPathFailed;  // realloc(p, 0) may free and return NULL
-  e.fields = wire::kFieldReleaseStamp | wire::kFieldPointer | wire::kFieldOldPointer |
-             wire::kFieldSize;
-  e.release_stamp = release;
-  e.pointer = address(p);
-  e.old_pointer = address(old);
-  e.size = size;
-  if (count) {
-    e.fields |= wire::kFieldCount;
-    e.count = count;
-  }
-  put_wide(s, e, stamp);
+  e.old_usable = g_real.usable_size_(const_cast<void*>(old));
 }
 
-void record_slowly(Route r, Stream* s, const WideEvent& e) {
-  if (r == Route::kForwardOnly) return;
-  if (r == Route::kLate) {
+void Recording::put(const CallEvent& e) {
+  if (route_ == Route::kForwardOnly) return;
+  if (route_ == Route::kLate) {
     record_late(e);
     return;
   }
-  if (s->rest == Mode::kStopped) {
+  if (s_->mode == Mode::kStopped) {
     // Ours alone to write; readers of the file only look.
-    __atomic_store_n(&s->staging->dropped_events, s->staging->dropped_events + 1,
+    __atomic_store_n(&s_->staging->dropped_events, s_->staging->dropped_events + 1,
                      __ATOMIC_RELAXED);
     return;
   }
-  const Mode before = s->mode;
-  enter(s);
-  put_wide(s, e, stream_stamp(s));
-  compiler_barrier();
-  s->mode = before == Mode::kForwarding ? before : s->rest;
+  if (s_->mode != Mode::kActive) return;  // a signal handler took notice of a command meanwhile
+  enter(s_);
+  uint64_t stamp =
+      e.stamp ? e.stamp : claim(s_, reinterpret_cast<const void*>(e.pointer), stamp_now);
+  // A signal handler may have recorded since e.stamp was taken: time never runs back in a stream.
+  if (stamp < s_->last_stamp) stamp = s_->last_stamp;
+  put_event(s_, e, stamp);
+  leave(s_);
+}
+
+void Recording::acquired(CallEvent& e, const void* p) {
+  if (route_ == Route::kRecord) {
+    if (p) e.path |= acquire_path(s_, p);
+    if (p && (s_->extras & kExtraUsable)) e.usable = g_real.usable_size_(const_cast<void*>(p));
+    if (p && (s_->extras & kExtraLate) && s_->seen_blocks) *seen_slot(s_, p) = p;
+    e.duration = duration_;
+  }
+  put(e);
+}
+
+void Recording::releases(CallEvent& e) {
+  note_old(e, reinterpret_cast<const void*>(e.pointer));
+  if (extras() & kExtraLatency)
+    e.stamp = claim(s_, reinterpret_cast<const void*>(e.pointer), stamp_now);
+  else
+    put(e);
+}
+
+void Recording::released(CallEvent& e) {
+  if (!(extras() & kExtraLatency)) return;
+  e.duration = duration_;
+  put(e);
+}
+
+void Recording::queried(CallEvent& e) {
+  e.duration = duration_;
+  put(e);
 }
 
 void Forwarding::enter_late(const void* frame) {

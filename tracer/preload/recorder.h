@@ -1,88 +1,81 @@
-// From a call of the API to an event: the recording half of every interposed function.
+// From a call of the API to an event, for every call that is not on the fast path: those without a
+// one-word form, those of threads that cannot record at once, and those of which more is to be told
+// than the call itself (usable sizes, durations, blocks from before the recording).
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tracer/preload/fast_path.h"
+#include "tracer/preload/law.h"
 #include "tracer/preload/real_functions.h"
 #include "tracer/preload/stream.h"
-#include "tracer/preload/law.h"
 
 namespace alloctape::tracer {
 
-ALLOCTAPE_INLINE uint64_t address(const void* p) { return reinterpret_cast<uint64_t>(p); }
-
-// Path bits of a live glibc block, from the word before it, which malloc has just written or free is
-// about to read.
+// Path bits of a live block.
 ALLOCTAPE_INLINE unsigned chunk_path(const void* p) {
-  if (!g_glibc_chunks) return 0;
-  const uint64_t chunk = static_cast<const uint64_t*>(p)[-1];
-  static_assert(wire::kPathMapped == 1 && wire::kPathOtherArena == 2);
-  return (chunk >> 1) & 3;  // IS_MMAPPED = 2, NON_MAIN_ARENA = 4
-}
-ALLOCTAPE_INLINE const void* program_break() {
-  return __atomic_load_n(g_program_break, __ATOMIC_RELAXED);
+  static_assert(wire::kPathMapped == kChunkMapped >> 1 &&
+                wire::kPathOtherArena == kChunkOtherArena >> 1);
+  return static_cast<unsigned>(chunk_flags(p) >> 1);
 }
 
-// What an acquire's answer tells: failed, mapped, another arena, the break moved.
-ALLOCTAPE_INLINE unsigned acquire_path(const void* p, const void* break_before) {
-  if (ALLOCTAPE_UNLIKELY(!p)) return wire::kPathFailed;
-  return chunk_path(p) |
-         (ALLOCTAPE_UNLIKELY(program_break() != break_before) ? unsigned{wire::kPathGrew} : 0u);
-}
+// `count` != 0: count and size are the factors of a product that overflowed. Fills in the path.
+CallEvent acquire_event(wire::Op op, const void* p, uint64_t size, uint64_t count,
+                        uint64_t alignment);
+CallEvent release_event(wire::Op op, const void* p, uint64_t size, uint64_t alignment);
+// `old` != nullptr; p is what came of it. `release` was taken before the call, as was old_path.
+CallEvent resize_event(wire::Op op, const void* old, unsigned old_path, const void* p,
+                       uint64_t size, uint64_t count, uint64_t release);
 
-// The wide forms. `count` != 0: count and size are the factors of a product that overflowed.
-WideEvent acquire_event(wire::Op op, const void* p, uint64_t size, uint64_t count,
-                        uint64_t alignment, unsigned path);
-WideEvent release_event(wire::Op op, const void* p, uint64_t size, uint64_t alignment);
-// What put_compact refused: put_scaled, and failing that the wide form.
-// REQUIRES for both: s->mode == kBusy.
-ALLOCTAPE_COLD void put_odd_acquire(Stream* s, wire::Op op, const void* p, uint64_t size,
-                                     uint64_t count, unsigned path, uint64_t stamp);
-ALLOCTAPE_COLD void put_odd_release(Stream* s, wire::Op op, const void* p, uint64_t size,
-                                     uint64_t stamp);
-// Two-sided: `release` was taken before the call. REQUIRES: s->mode == kBusy, old != nullptr.
-void put_resize(Stream* s, wire::Op op, const void* old, unsigned old_path, const void* p,
-                uint64_t size, uint64_t count, unsigned path, uint64_t release, uint64_t stamp);
-
-// Between these two the stream is ours, even from our own signal handlers.
-ALLOCTAPE_INLINE void enter(Stream* s) {
-  s->mode = Mode::kBusy;
-  compiler_barrier();
+// A realloc of a thread that may record: the stamp before the call, and the event after it.
+ALLOCTAPE_INLINE uint64_t resize_stamp(const Stream* s, const void* old) {
+  if (__atomic_load_n(&s->stamp_mask, __ATOMIC_RELAXED) && (!has_owners(s) || owns(s, old)))
+    return s->last_stamp;
+  return claim(s, old, tsc_stamp);
 }
-ALLOCTAPE_INLINE void leave(Stream* s) {
-  compiler_barrier();
-  s->mode = s->rest;
-}
+void record_resize(const void* old, unsigned old_path, const void* p, uint64_t size,
+                   uint64_t release);
 
-// REQUIRES for both: s is this thread's stream and was kActive before the call; op has a compact kind
-// (or p is NULL). A path that a word cannot carry makes it wide.
-ALLOCTAPE_INLINE void record_acquire(Stream* s, wire::Op op, const void* p, uint64_t size,
-                                     const void* break_before) {
-  enter(s);
-  const uint64_t stamp = stream_stamp(s);
-  const unsigned path = acquire_path(p, break_before);
-  if (!put_compact(s, wire::compact_kind(op), address(p), size, path & wire::kPathOtherArena,
-                   path & ~unsigned{wire::kPathOtherArena}, stamp)) {
-    put_odd_acquire(s, op, p, size, 0, path, stamp);
+// What becomes of one call, from its beginning to its end. Where the event is to be told before the
+// call (a release), record() comes first; the duration makes exceptions, see released().
+class Recording {
+ public:
+  // `pointer`, `size`, `frame`: as for route().
+  Recording(bool acquires, const void* pointer, uint64_t size, const void* frame);
+  bool forwards_only() const { return route_ == Route::kForwardOnly; }
+  Route route_taken() const { return route_; }
+  Stream* stream() const { return s_; }
+  bool told_late() const { return extras() & kExtraLate; }
+
+  // Before a call that releases `old`: what it held, if the trace does not know.
+  void note_old(CallEvent& e, const void* old) const;
+  // The time before it, which enters `old` as this thread's.
+  uint64_t claim_old(const void* old) const {
+    return route_ == Route::kRecord ? claim(s_, old, stamp_now) : stamp_now();
   }
-  leave(s);
-}
-
-ALLOCTAPE_INLINE void record_release(Stream* s, wire::Op op, const void* p, uint64_t size) {
-  enter(s);
-  const uint64_t stamp = stream_stamp(s);
-  const unsigned path = ALLOCTAPE_LIKELY(p != nullptr) ? chunk_path(p) : unsigned{wire::kPathFailed};
-  if (!put_compact(s, wire::compact_kind(op), address(p), size, path & wire::kPathOtherArena,
-                   path & ~unsigned{wire::kPathOtherArena}, stamp)) {
-    put_odd_release(s, op, p, size, stamp);
+  // Around the real function.
+  ALLOCTAPE_INLINE void start() {
+    if (extras() & kExtraLatency) start_ = raw_ticks();
   }
-  leave(s);
-}
+  ALLOCTAPE_INLINE void stop() {
+    if (extras() & kExtraLatency) duration_ = raw_ticks() - start_;
+  }
+  // The event of an acquire or resize that has returned.
+  void acquired(CallEvent& e, const void* p);
+  // The event of a release, before its call; with durations it is held back until done().
+  void releases(CallEvent& e);
+  void released(CallEvent& e);
+  // An event that neither acquires nor releases.
+  void queried(CallEvent& e);
 
-// The slow way, for every call that did not find its stream kActive, and for what has no one-word
-// form. `r` and `s` come from route().
-void record_slowly(Route r, Stream* s, const WideEvent& e);
+ private:
+  uint32_t extras() const { return route_ == Route::kRecord ? s_->extras : 0; }
+  void put(const CallEvent& e);
+  Route route_;
+  Stream* s_;
+  uint64_t start_ = 0, duration_ = 0;
+};
 
 // A C++ operator's real function runs between these: inner calls are the same application call.
 class Forwarding {
@@ -92,19 +85,23 @@ class Forwarding {
       : s_(r == Route::kRecord ? s : nullptr), late_(r == Route::kLate) {
     if (ALLOCTAPE_LIKELY(s_ != nullptr)) {
       saved_ = s_->forwarded;
-      mode_ = s_->mode;
+      was_ = s_->forwarding;
+      enter(s_);
       s_->forwarded = {frame, size, alignment, pointer, op, acquires};
-      compiler_barrier();
-      s_->mode = Mode::kForwarding;
+      s_->forwarding = 1;
+      s_->rest = kSlow;
+      leave(s_);
     } else if (late_) {
       enter_late(frame);
     }
   }
   ALLOCTAPE_INLINE void done() {
     if (ALLOCTAPE_LIKELY(s_ != nullptr)) {
-      compiler_barrier();
+      enter(s_);
       s_->forwarded = saved_;
-      s_->mode = mode_ == Mode::kForwarding ? mode_ : s_->rest;
+      s_->forwarding = was_;
+      settle(s_);
+      leave(s_);
     } else if (late_) {
       leave_late();
     }
@@ -115,7 +112,7 @@ class Forwarding {
   void leave_late();
   Stream* s_;
   bool late_;
-  Mode mode_{};
+  uint32_t was_ = 0;
   const void* late_frame_ = nullptr;
   Forwarded saved_{};
 };

@@ -1,12 +1,15 @@
-// A stream: where one thread at a time puts its events. The hot path of the whole project is here.
+// A stream: where one thread at a time puts its events. The hot path of the whole project is here
+// and in fast_path.h.
 //
 // A stream owns a staging extent (part of the trace file, mapped shared). An event is complete when
-// its first word is stored: that word was zero before and is not zero after, so a reader of the file
-// sees all of the event or nothing, whenever the process dies. Full buffers are written out as blocks.
+// its first word is stored: that word was zero before and is not zero after, so a reader of the
+// file sees all of the event or nothing, whenever the process dies. Full buffers are written out as
+// blocks.
 //
-// A thread takes a stream at its first event and leaves it, buffer and all, to the next thread that is
-// born. Calls that find their thread's stream in use (a signal handler that interrupted the recorder)
-// or gone (late TLS destructors) go to one shared `late` stream under a lock, with all signals blocked.
+// A thread takes a stream at its first event and leaves it, buffer and all, to the next thread that
+// is born. Calls that find their thread's stream in use (a signal handler that interrupted the
+// recorder) or gone (late TLS destructors) go to one shared `late` stream under a lock, with all
+// signals blocked.
 #pragma once
 
 #include <stddef.h>
@@ -21,16 +24,28 @@
 namespace alloctape::tracer {
 
 enum class Mode : uint32_t {
-  kNone = 0,        // no stream yet, or wiped by fork: be born first
-  kActive = 1,      // the only mode in which the fast path records
-  kBusy = 2,        // inside the recorder
-  kForwarding = 3,  // inside a C++ operator's real function, whose inner calls are no events
-  kStopped = 4,     // a limit was hit: count, record nothing
-  kDead = 5,        // the thread's stream was handed on
+  kNone = 0,     // no stream yet, or wiped by fork: be born first
+  kActive = 1,   // records
+  kPaused = 2,   // by a command: record nothing, count nothing
+  kStopped = 3,  // a limit was hit: count, record nothing
+  kDead = 4,     // the thread's stream was handed on
 };
 
-// A C++ operator in flight: what libstdc++ calls below it is the same application call. A frame that
-// is no longer below `frame` tells that the operator has been left by an exception or longjmp.
+// Values of Stream::go that are no control word of a recording image (their state bits are 0), so
+// that a compare with it fails. 0 is what fork leaves; a parent's control word is never 0.
+inline constexpr uint32_t kBusy = 4;  // inside the recorder
+inline constexpr uint32_t kSlow = 8;  // at rest, but each call has something extra to be done
+
+// Why a stream at rest is not on the fast path although it records.
+enum Extra : uint32_t {
+  kExtraUsable = 1 << 0,   // --usable
+  kExtraLatency = 1 << 1,  // --latency
+  kExtraLate = 1 << 2,     // blocks live of which the trace knows nothing: tell sizes when they go
+  kExtraClock = 1 << 3,    // the stamp is not a plain rdtsc
+};
+
+// A C++ operator in flight: what libstdc++ calls below it is the same application call. A frame
+// that is no longer below `frame` tells that the operator has been left by an exception or longjmp.
 struct Forwarded {
   const void* frame;
   uint64_t size, alignment;
@@ -39,77 +54,109 @@ struct Forwarded {
   bool acquires;
 };
 
+inline constexpr size_t kSeenBlocks = 512;
+
 struct alignas(64) Stream {
+  // One cache line for the fast path.
+  uint32_t go;                // equal to the image's control word: record right away
+  uint32_t rest;              // what `go` is between events: the control word last seen, or kSlow
+  uint64_t* position;         // where the next word goes
+  uint64_t* end;              // at or beyond: flush
+  uint64_t last_stamp;        // the base of the next time delta
+  uint64_t window_base;       // the window in use, as in windows[]
+  uint64_t window_bits;       // its index, where a compact word has it
+  const void* program_break;  // as last seen by this stream
+  uint32_t stamp_mask;        // stamps when position & mask is 0: see fast_path.h
+  uint32_t passes;            // equal to the image's control word: paused, just forward
+  // Less hot from here.
+  uint16_t* owners;  // fast_path.h, "Stamps"; nullptr while it is not needed
+  uint64_t owner;    // this stream's number there; never 0
   Mode mode;
-  uint32_t countdown;   // sparse stamps: events until the next one
-  uint64_t* position;   // where the next word goes
-  uint64_t* end;        // at or beyond: flush
-  uint64_t last_stamp;  // the base of the next time delta
+  uint32_t seen;        // the control word that `mode` is in accord with
+  uint32_t extras;      // Extra bits
+  uint32_t forwarding;  // inside a C++ operator's real function
   uint32_t thread;
-  uint32_t dense;
-  uint64_t window[wire::kWindows];
-  // Cold from here.
+  Forwarded forwarded;
   wire::BlockHeader* staging;
   uint64_t* words;
   uint64_t staging_bytes;
-  Mode rest;            // mode between events: kActive or kStopped
-  Forwarded forwarded;
+  uint64_t extra_words;      // words of this buffer beyond one for each event
+  const void** seen_blocks;  // kExtraLate: blocks that this stream acquired, by hash; or nullptr
   Stream* next;
   Stream* next_idle;
+  uint64_t windows[wire::kWindows];  // the window's address, | 4 where its arena is another
 };
+static_assert(offsetof(Stream, owners) == 64);
 
-// Never null: threads without a stream point at a constant one whose mode sends them the slow way.
-extern __thread Stream* t_stream __attribute__((tls_model("initial-exec")));
+inline constexpr uint64_t kNoWindowBase = ~uint64_t{0};
 
-inline constexpr uint32_t kSparseStampEvery = 16;
+// Never null: threads without a stream point at a constant one that sends them the slow way.
+ALLOCTAPE_HIDDEN extern __thread Stream* t_stream asm("alloctape_stream")
+    __attribute__((tls_model("initial-exec")));
+// The same, found afresh: the compiler would rather keep the place of t_stream in a register across
+// a call, which costs a push and a pop more than finding it again.
+ALLOCTAPE_INLINE Stream* stream_again() {
+  Stream* s;
+  asm volatile("mov alloctape_stream@gottpoff(%%rip), %0\n\tmov %%fs:(%0), %0" : "=r"(s));
+  return s;
+}
+
 inline constexpr size_t kSmallStaging = 4096, kLargeStaging = 64 * 1024;
-
-// ---- the slow side (stream.cc) ----
+// The widest record with all its notes, and one word that stays zero so that a scan of a full
+// buffer ends.
+inline constexpr size_t kMarginWords = wire::kMaxWideWords + 4 + 1;
 
 // This thread's stream, born if need be; nullptr: use the late stream, or nothing.
 Stream* acquire_stream();
-// What a call outside the fast path should do. kRecord: on *stream, whose mode is its resting mode.
+// What a call outside the fast path should do. kRecord: on *stream, which is at rest.
 enum class Route { kForwardOnly, kRecord, kLate };
 Route route(bool acquires, const void* pointer, uint64_t size, const void* frame, Stream** stream);
 
-struct WideEvent {
+// An event with all that it may carry. Fields in `fields`, notes where not 0.
+struct CallEvent {
   wire::Op op;
   unsigned path = 0, fields = 0;
   uint64_t pointer = 0, old_pointer = 0, size = 0, count = 0, alignment = 0, value = 0;
   uint64_t release_stamp = 0;
   uint32_t thread = 0, tid = 0;
+  unsigned old_path = 0;  // resize: of the argument
+  uint64_t stamp = 0;     // 0: now
+  uint64_t usable = 0, old_usable = 0, duration = 0;
 };
-// REQUIRES: s->mode == kBusy. Leaves it so.
-void put_wide(Stream* s, const WideEvent& e, uint64_t stamp);
-// The same event in the words for larger sizes and longer times, if it has such; false: none was
-// written. REQUIRES: s->mode == kBusy.
-bool put_scaled(Stream* s, wire::Kind kind, uint64_t pointer, uint64_t size, bool other_arena,
-                uint64_t odd, uint64_t stamp);
-// What is left of `delta` for an event's own word, which must follow; writes a time word where it must.
-// REQUIRES: delta < 2^kTimeWordBits
-uint64_t spend_time(Stream* s, uint64_t delta);
-void record_late(const WideEvent& e);
-void flush(Stream* s);
-void end_thread();      // this thread's last event; hands its stream on
+// Writes an event in the shortest form that it has. REQUIRES: the stream is busy. Leaves it so.
+void put_event(Stream* s, const CallEvent& e, uint64_t stamp);
+void record_late(const CallEvent& e);
+void end_thread();       // this thread's last event; hands its stream on
 void make_thread_key();  // once, early: so that the key is one of the first, which need no memory
 void forget_stream();    // in a fork child, where the kernel cannot wipe memory
 void record_fork();
 
-// ---- the fast side ----
+// ---- the stream's buffer (staging.cc) ----
+
+void adopt_staging(Stream* s, uint32_t index, wire::BlockHeader* extent, uint64_t bytes,
+                   uint64_t sequence);
+void flush(Stream* s);
+void stop_image(Image* image, long error);
+bool stopped(const Image* image);
+
+// ---- between events ----
 
 ALLOCTAPE_INLINE void compiler_barrier() { asm volatile("" ::: "memory"); }
 
-// While the process has one thread, order needs no stamps: every kSparseStampEvery-th event reads the
-// clock. A second thread sets `dense` in every stream before its first event; a thread that gets hold
-// of anything the other one released has synchronised with it through the allocator, and so reads
-// `dense` as set: acquires look after their call, and on x86 loads are not reordered.
-ALLOCTAPE_INLINE uint64_t stream_stamp(Stream* s) {
-  if (ALLOCTAPE_LIKELY(__atomic_load_n(&s->dense, __ATOMIC_RELAXED))) return stamp_now();
-  if (ALLOCTAPE_UNLIKELY(s->countdown-- == 0)) {
-    s->countdown = kSparseStampEvery - 1;
-    return stamp_now();
-  }
-  return s->last_stamp;
+// From here to leave() the stream is ours, even from our own signal handlers.
+ALLOCTAPE_INLINE void enter(Stream* s) {
+  s->go = kBusy;
+  compiler_barrier();
+}
+ALLOCTAPE_INLINE void leave(Stream* s) {
+  compiler_barrier();
+  s->go = s->rest;
+}
+ALLOCTAPE_INLINE bool busy(const Stream* s) { return s->go != s->rest; }
+// After a change of mode, extras, forwarding or seen. The caller leaves.
+ALLOCTAPE_INLINE void settle(Stream* s) {
+  s->rest = s->mode == Mode::kActive && !s->extras && !s->forwarding ? s->seen : kSlow;
+  s->passes = s->mode == Mode::kPaused && !s->forwarding ? s->seen : 0;
 }
 
 // Stores the first word of an event: from here on a reader of the file sees it. Release pairs with
@@ -117,28 +164,6 @@ ALLOCTAPE_INLINE uint64_t stream_stamp(Stream* s) {
 // behind it.
 ALLOCTAPE_INLINE void publish(uint64_t* at, uint64_t word) {
   __atomic_store_n(at, word, __ATOMIC_RELEASE);
-}
-
-ALLOCTAPE_INLINE void advance(Stream* s, unsigned words) {
-  s->position += words;
-  if (ALLOCTAPE_UNLIKELY(s->position >= s->end)) flush(s);
-}
-
-// Tries the one-word form in its plainest shape. REQUIRES: s->mode == kBusy. `odd` != 0 forces the
-// wide form.
-ALLOCTAPE_INLINE bool put_compact(Stream* s, wire::Kind kind, uint64_t pointer, uint64_t size,
-                                  bool other_arena, uint64_t odd, uint64_t stamp) {
-  const uint64_t delta = stamp - s->last_stamp;
-  const unsigned slot = wire::window_slot(pointer);
-  static_assert(wire::kExactSizeLimit == 1u << 15);
-  const uint64_t misfit = (delta >> wire::kTimeBits) | (size >> 15) |
-                          (s->window[slot] ^ wire::window_tag(pointer, other_arena)) |
-                          (pointer & ((1u << wire::kOffsetShift) - 1)) | odd;
-  if (ALLOCTAPE_UNLIKELY(misfit)) return false;
-  s->last_stamp = stamp;
-  publish(s->position, wire::compact_word(kind, delta, size, slot, pointer));
-  advance(s, 1);
-  return true;
 }
 
 }  // namespace alloctape::tracer

@@ -50,6 +50,9 @@ inline long write(int fd, const void* p, size_t n) { return call(SYS_write, fd, 
 inline long pwrite(int fd, const void* p, size_t n, uint64_t at) {
   return call(SYS_pwrite64, fd, word(p), n, at);
 }
+inline long pread(int fd, void* p, size_t n, uint64_t at) {
+  return call(SYS_pread64, fd, word(p), n, at);
+}
 inline long pwritev(int fd, const struct iovec* v, int n, uint64_t at) {
   return call(SYS_pwritev, fd, word(v), n, at, 0);
 }
@@ -70,8 +73,8 @@ inline long getrlimit(int what, struct rlimit* r) {
 }
 inline void sched_yield() { call(SYS_sched_yield); }
 inline void* mmap(void* at, size_t n, int prot, int flags, int fd, uint64_t off) {
-  const long r = call(SYS_mmap, word(at), static_cast<long>(n), prot, flags, fd,
-                      static_cast<long>(off));
+  const long r =
+      call(SYS_mmap, word(at), static_cast<long>(n), prot, flags, fd, static_cast<long>(off));
   return r < 0 && r > -4096 ? nullptr : reinterpret_cast<void*>(r);
 }
 inline long munmap(void* p, size_t n) { return call(SYS_munmap, word(p), static_cast<long>(n)); }
