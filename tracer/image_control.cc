@@ -129,6 +129,17 @@ std::vector<ImageControl> ImageControl::of_process(pid_t pid) {
   return images;
 }
 
+ImageControl ImageControl::of_trace(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  if (fd < 0) {
+    fail(Kind::kFailed, fmt::format("cannot open {}: {}", path, std::strerror(errno)));
+  }
+  ImageControl image = map(fd, 0, path);
+  if (image.header_ == nullptr) fail(Kind::kFailed, path + " is no trace");
+  image.pid_ = static_cast<pid_t>(image.header_->pid);
+  return image;
+}
+
 // Takes the descriptor. header_ stays null when the file is no trace.
 ImageControl ImageControl::map(int fd, pid_t pid, std::string path) {
   ImageControl image;

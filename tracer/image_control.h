@@ -29,6 +29,9 @@ class ImageControl {
   // Never empty. Throws ControlError.
   static std::vector<ImageControl> of_process(pid_t pid);
 
+  // The image that writes this trace now, for one who knows its name. Throws ControlError.
+  static ImageControl of_trace(const std::string& path);
+
   ImageControl(ImageControl&& other) noexcept;
   ImageControl& operator=(ImageControl&& other) noexcept;
   ~ImageControl();

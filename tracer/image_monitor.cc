@@ -159,6 +159,7 @@ bool ImageMonitor::sample(Follow& follow, std::uint64_t now_ns) {
   const std::uint64_t anon = resident > shared ? (resident - shared) * page_bytes : 0;
   follow.samples.push_back({sample_ticks(follow.header->clock_kind), anon, size * page_bytes});
   follow.last_anon_bytes = anon;
+  images_[follow.image].anon_bytes = anon;
   if (follow.samples.size() > kMaxSamples) {
     thin_out(follow.samples);
     follow.interval_ns *= 2;

@@ -29,6 +29,7 @@ struct Image {
   ImageEnd end = ImageEnd::kRunning;
   bool readable = false;              // the trace could be opened and its header is one
   std::uint64_t peak_anon_bytes = 0;  // 0 = never sampled
+  std::uint64_t anon_bytes = 0;       // while it runs: at the latest sample
   std::uint64_t samples = 0;          // as appended to the trace
 };
 

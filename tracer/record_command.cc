@@ -19,6 +19,7 @@
 #include "tracer/elf_probe.h"
 #include "tracer/image_monitor.h"
 #include "tracer/record_options.h"
+#include "tracer/record_schedule.h"
 #include "tracer/record_session.h"
 #include "tracer/record_summary.h"
 #include "tracer/tick_rate.h"
@@ -146,6 +147,7 @@ int run_record(const std::vector<std::string>& args) {
   RecordSession session;
   const TickRate rate;
   session.set_ticks_per_second(rate.per_second());
+  RecordSchedule schedule(settings, session);
   ImageMonitor monitor(session);
   const std::uint64_t start_ns = TickRate::now_monotonic_ns();
   TracedProgram program(settings.program, {preload, settings.output_pattern, session.path(),
@@ -155,6 +157,7 @@ int run_record(const std::vector<std::string>& args) {
   while (!program.all_gone() && !program.told_to_leave()) {
     program.step(ImageMonitor::kPollNs);
     monitor.poll();
+    schedule.step(monitor.images(), TickRate::now_monotonic_ns() - start_ns);
     live_line.update(monitor);
     session.set_ticks_per_second(rate.per_second());
     if (!program.ended()) continue;
@@ -178,7 +181,14 @@ int run_record(const std::vector<std::string>& args) {
   } else {
     std::fputs(warnings_text(summary).c_str(), stderr);
   }
+  for (const auto& dump : schedule.dumps()) {
+    std::fputs(fmt::format("alloctape: the ring of pid {} was saved at {} of anonymous memory: {}\n",
+                           dump.pid, cli::bytes(dump.anon_bytes), dump.path)
+                   .c_str(),
+               stderr);
+  }
   for (const auto& warning : monitor.warnings()) warn(warning);
+  for (const auto& warning : schedule.warnings()) warn(warning);
   warn_stragglers(monitor);
   if (session.unregistered() > 0) {
     warn(

@@ -64,6 +64,10 @@ void RecordSession::set_ticks_per_second(std::uint64_t rate) {
   __atomic_store_n(&header().ticks_per_second, rate, __ATOMIC_RELAXED);
 }
 
+void RecordSession::set_initial_state(wire::ControlState state) {
+  __atomic_store_n(&header().initial_state, static_cast<std::uint32_t>(state), __ATOMIC_RELAXED);
+}
+
 std::vector<RecordSession::Registration> RecordSession::take_new() {
   const std::uint32_t claimed =
       std::min(__atomic_load_n(&header().next_slot, __ATOMIC_RELAXED), wire::kSessionSlots);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "formats/wire/session.h"
+#include "formats/wire/trace_layout.h"
 
 namespace alloctape::tracer {
 
@@ -20,6 +21,8 @@ class RecordSession {
 
   const std::string& path() const { return path_; }
   void set_ticks_per_second(std::uint64_t rate);
+  // The state in which images start from now on.
+  void set_initial_state(wire::ControlState state);
 
   struct Registration {
     std::uint32_t slot;
