@@ -20,7 +20,7 @@ target_compile_options(counter PRIVATE -fvisibility=hidden)
 foreach(program
     aborts busy_threads changes_directory changes_root closed_descriptors daemonizes dlopen_close
     drops_privileges errno_kept every_function exec exec_from_thread few_descriptors fork
-    fork_from_thread kill_victim many_threads not_dumpable out_of_space prints_preload
+    fork_from_thread hand_over_chain kill_victim many_threads not_dumpable out_of_space prints_preload
     producer_consumer raw_fork realloc_edges realloc_race seccomp signal_handlers signal_storm
     small_stacks stack_overflow ten_thousand_threads underscore_exit unshares vfork_exec)
   add_executable(itest_${program} ${CMAKE_CURRENT_SOURCE_DIR}/programs/${program}.c)
@@ -41,6 +41,11 @@ foreach(library early_library plugin user_preload)
   set_target_properties(itest_${library} PROPERTIES OUTPUT_NAME ${library})
 endforeach()
 target_link_libraries(itest_before_main PRIVATE itest_early_library)
+# Reads traces by the readers that the tools use.
+add_executable(itest_object_histories ${CMAKE_CURRENT_SOURCE_DIR}/object_histories.cc)
+set_target_properties(itest_object_histories PROPERTIES
+  OUTPUT_NAME object_histories RUNTIME_OUTPUT_DIRECTORY ${itest_dir})
+target_link_libraries(itest_object_histories PRIVATE alloctape_formats)
 
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
 set(itest_scale 1)
@@ -75,6 +80,10 @@ endforeach()
 itest(kill_nine "tracer;slow" kill_nine.py)
 itest(hand_over.one_by_one "slow" hand_over.py 1)
 itest(hand_over.batches "slow" hand_over.py 64)
+itest(hand_over.histories "slow" hand_over_histories.py)
 foreach(program sqlite3 gawk python3 g++ clang++ git git-threads xz redis nginx pipeline)
   itest(real.${program} "real;slow" real_programs.py ${program})
+endforeach()
+foreach(program chromium clang++ java nginx node postgres python3)
+  itest(big.${program} "real;slow" big_programs.py ${program})
 endforeach()
