@@ -128,7 +128,16 @@ class HeapApply {
 
   void map_detach(const Event& e) { visitor_.on_map_detach(e); }
 
+  // Gaps, see heap_walk.h. A gap that is open may have swallowed any release.
+  void open_gap() { ++open_gaps_; }
+  void close_gap() { --open_gaps_; }
+  void end_gap(std::uint64_t stamp) { gap_end_ = std::max(gap_end_, stamp); }
+
   WalkTotals finish() {
+    live_.peak_bytes += totals_.prologue.bytes;
+    live_.peak_blocks += totals_.prologue.blocks;
+    // At the start, before anything else happened.
+    if (live_.peak_stamp == 0) live_.peak_stamp = totals_.first_stamp;
     totals_.events = ordinal_;
     totals_.api_events = ordinal_ - meta_events_ - totals_.map_events;
     totals_.live = live_;
@@ -156,6 +165,7 @@ class HeapApply {
     if (number == LiveTable::kNone) [[unlikely]] {
       if (!force) return false;
       ++totals_.order.unseen_releases;
+      release_prologue(e);
       visitor_.on_unseen(e, nullptr);
     } else {
       Block& block = table_.block(number);
@@ -218,18 +228,32 @@ class HeapApply {
   // REQUIRES: nothing is live at e.pointer.
   void unseen_resize(const Event& e) {
     ++totals_.order.unseen_releases;
+    release_prologue(e);
     bool inserted = false;
     Block& block = table_.block(table_.find_or_insert(e.pointer, inserted));
     born(e, block);
     visitor_.on_unseen(e, &block);
   }
 
+  // A block never seen before leaves, or is about to change its size.
+  void release_prologue(const Event& e) {
+    const std::optional<std::uint64_t> size = unseen_block_size(e);
+    if (!size) return;
+    ++totals_.prologue.blocks;
+    totals_.prologue.bytes += *size;
+  }
+
   void lose(const Event& e, LiveTable::Number number) {
-    ++totals_.order.unrepairable;
     Block& block = table_.block(number);
     live_.bytes -= block.size;
     --live_.blocks;
-    visitor_.on_lost(e, block);
+    if (open_gaps_ != 0 || block.birth_stamp < gap_end_) {
+      ++totals_.order.lost_in_gap;
+      visitor_.on_lost_in_gap(e, block);
+    } else {
+      ++totals_.order.unrepairable;
+      visitor_.on_lost(e, block);
+    }
     table_.detach(block.address);
     table_.free_block(number);
   }
@@ -245,10 +269,16 @@ class HeapApply {
     note_peak(e);
   }
 
+  // The highest level of what was seen less what left the prologue, from 0 on: the differences may
+  // be negative, so they are compared as signed numbers.
   void note_peak(const Event& e) {
-    live_.peak_blocks = std::max(live_.peak_blocks, live_.blocks);
-    if (live_.bytes > live_.peak_bytes) {
-      live_.peak_bytes = live_.bytes;
+    const auto blocks = static_cast<std::int64_t>(live_.blocks - totals_.prologue.blocks);
+    const auto bytes = static_cast<std::int64_t>(live_.bytes - totals_.prologue.bytes);
+    if (blocks > static_cast<std::int64_t>(live_.peak_blocks)) {
+      live_.peak_blocks = static_cast<std::uint64_t>(blocks);
+    }
+    if (bytes > static_cast<std::int64_t>(live_.peak_bytes)) {
+      live_.peak_bytes = static_cast<std::uint64_t>(bytes);
       live_.peak_event = ordinal_;
       live_.peak_stamp = e.stamp;
     }
@@ -265,6 +295,7 @@ class HeapApply {
   LiveCounts live_;
   std::uint64_t ordinal_ = 0;
   std::uint64_t meta_events_ = 0;
+  std::uint64_t open_gaps_ = 0, gap_end_ = 0;
   WalkTotals totals_;
 };
 

@@ -43,6 +43,7 @@ struct Cursor {
   std::uint64_t words = 0;  // decoded so far
   // The head event.
   Action action = Action::kMeta;
+  bool in_gap = false;    // its thread was paused, and has not gone on
   bool detached = false;  // a kResizeMove or kMapMove whose first half is done
   bool force = false;     // held until its window was over: taken as it is
   InFlight in_flight;
@@ -70,6 +71,8 @@ struct HeapWalk::State {
   bool load_head(Cursor& c);
   bool finish_head(Cursor& c);
   void set_key(Cursor& c);
+  void note_gap(Cursor& c, const Event& e);
+  void find_missing_blocks();
   // Holding back.
   enum class Step { kGoOn, kBlocked, kEnded };
   Step step(Cursor& c, bool alone);
@@ -153,6 +156,32 @@ void HeapWalk::State::set_key(Cursor& c) {
   c.key = {c.last_stamp, (releases ? 0 : std::uint64_t{1} << 32) | c.stream};
 }
 
+// ---- gaps
+
+// A stream that was paused and handed on starts its next thread without a resume.
+void HeapWalk::State::note_gap(Cursor& c, const Event& e) {
+  if (e.op == wire::Op::kPause) {
+    if (!c.in_gap) apply->open_gap();
+    c.in_gap = true;
+  } else if (e.op == wire::Op::kResume || (e.op == wire::Op::kThreadStart && c.in_gap)) {
+    if (c.in_gap) apply->close_gap();
+    c.in_gap = false;
+    apply->end_gap(e.stamp);
+  }
+}
+
+// What a ring has overwritten, or a file has lost.
+void HeapWalk::State::find_missing_blocks() {
+  const bool ring = file.header().features & wire::kFeatureRing;
+  for (const auto& stream : file.streams()) {
+    std::uint64_t due = ring || stream.empty() ? 0 : stream.front().sequence;
+    for (const BlockRef& block : stream) {
+      if (block.sequence != due) apply->end_gap(block.first_stamp);
+      due = block.sequence + block.blocks;
+    }
+  }
+}
+
 // ---- one event
 
 // Applies the head, or half of it. `alone`: no other stream is left that could bring a partner.
@@ -188,6 +217,7 @@ HeapWalk::State::Step HeapWalk::State::step(Cursor& c, bool alone) {
     set_key(c);
     return Step::kGoOn;
   }
+  if (c.action == Action::kMeta) note_gap(c, e);
   if (!apply->apply(e, c.action, force)) {
     c.wants = c.action == Action::kAcquire ? Wants::kRelease : Wants::kAcquire;
     c.wanted = c.action == Action::kResizeRelease || c.action == Action::kFailed ? e.old_pointer
@@ -334,6 +364,7 @@ WalkTotals HeapWalk::State::run(HeapVisitor& visitor) {
   held.clear();
   woken.clear();
   cursors.clear();
+  find_missing_blocks();
   const auto streams = static_cast<std::uint32_t>(file.streams().size());
   cursors.reserve(streams);
   const unsigned batch =
@@ -348,6 +379,21 @@ WalkTotals HeapWalk::State::run(HeapVisitor& visitor) {
   totals.first_corruption = first_corruption;
   if (options.progress) options.progress(words);
   return totals;
+}
+
+std::optional<std::uint64_t> unseen_block_size(const Event& e) {
+  if (!(e.notes & kNoteOldUsable)) return std::nullopt;
+  const wire::OpTraits& traits = wire::traits(e.op);
+  if (traits.op_class != wire::OpClass::kRelease) return e.old_usable;
+  std::uint64_t size = e.old_usable;
+  if (traits.takes_size) size = std::min(size, e.size);
+  // More is no alignment, but nonsense.
+  constexpr std::uint64_t kLargestAlignment = std::uint64_t{1} << 40;
+  if (traits.takes_alignment && e.alignment > 1 && e.alignment <= kLargestAlignment) {
+    const std::uint64_t rest = size % e.alignment;
+    if (size == 0 || rest != 0) size += e.alignment - rest;
+  }
+  return size;
 }
 
 HeapWalk::HeapWalk(const TraceFile& file, WalkOptions options)

@@ -33,9 +33,27 @@ struct Words {
   void push(std::uint64_t w) { word[count++] = w; }
 };
 
+// What goes ahead of an event's own words.
+struct NoteWords {
+  std::array<std::uint64_t, 3> word{};
+  unsigned count = 0;
+  void push(wire::Note note, std::uint64_t value) {
+    word[count++] = wire::note_word(note, std::min(value, wire::kNoteMax));
+  }
+};
+
+NoteWords notes_of(const Event& e) {
+  NoteWords out;
+  if (e.notes & kNoteUsable) out.push(wire::Note::kUsable, e.usable);
+  if (e.notes & kNoteOldUsable) out.push(wire::Note::kOldUsable, e.old_usable);
+  if (e.notes & kNoteDuration) out.push(wire::Note::kDuration, e.duration_ticks);
+  return out;
+}
+
 // One stream's open block.
 struct Stream {
   std::vector<std::uint64_t> words;
+  std::uint64_t events = 0;
   std::uint64_t sequence = 0;
   std::uint64_t first_stamp = 0;
   std::uint32_t first_thread = 0;
@@ -134,6 +152,7 @@ bool encode_compact(const Stream& s, const Event& e, Words& out) {
 void encode_wide(const Stream& s, const Event& e, Words& out) {
   const bool meta = wire::op_class(e.op) == wire::OpClass::kMeta;
   const bool resize = wire::op_class(e.op) == wire::OpClass::kResize;
+  const bool two_stamps = resize || wire::is_map_op(e.op);
   const bool late = e.path & wire::kPathLate;
   std::uint64_t delta = 0;
   unsigned fields = 0;
@@ -147,10 +166,11 @@ void encode_wide(const Stream& s, const Event& e, Words& out) {
   } else {
     delta = e.stamp - s.stamp;
   }
-  if (resize && e.release_stamp != e.stamp) field(wire::kFieldReleaseStamp, e.release_stamp);
+  if (two_stamps && e.release_stamp != e.stamp) field(wire::kFieldReleaseStamp, e.release_stamp);
   if (!meta || e.pointer != 0) field(wire::kFieldPointer, e.pointer);
   if (resize || e.old_pointer != 0) field(wire::kFieldOldPointer, e.old_pointer);
-  const std::uint64_t element = e.count == 0                  ? e.size
+  const bool product = e.count != 0 && !wire::is_map_op(e.op);  // of count and element size
+  const std::uint64_t element = !product                      ? e.size
                                 : e.value != 0 || e.size == 0 ? e.value
                                                               : e.size / e.count;
   if (wire::traits(e.op).takes_size || e.size != 0) field(wire::kFieldSize, element);
@@ -163,7 +183,7 @@ void encode_wide(const Stream& s, const Event& e, Words& out) {
   }
   if (e.op == wire::Op::kThreadStart) {
     field(wire::kFieldTid, e.value);
-  } else if (e.op == wire::Op::kMallocUsableSize || (e.count == 0 && e.value != 0)) {
+  } else if (e.op == wire::Op::kMallocUsableSize || (!product && e.value != 0)) {
     field(wire::kFieldValue, e.value);
   }
   out.word[0] = wire::wide_word(e.op, out.count, e.path, fields, delta);
@@ -194,6 +214,9 @@ struct TraceWriter::State {
   std::uint32_t next_thread = 0;
   std::uint64_t last_stamp = 0;
   std::vector<Stream> streams;
+  bool notes = false;
+  std::vector<std::uint64_t> slots;  // of the ring: events of the block in each, 0 = none
+  std::uint64_t ring_next = 0, overwritten_events = 0, overwritten_blocks = 0;
 
   ~State() {
     if (fd >= 0) ::close(fd);
@@ -216,13 +239,28 @@ struct TraceWriter::State {
     return Nothing{};
   }
 
+  // The place in the file of the next slot of the ring.
+  std::uint64_t take_slot(std::uint64_t events) {
+    const std::uint64_t slot = ring_next++ % slots.size();
+    if (slots[slot] != 0) {
+      overwritten_events += slots[slot];
+      ++overwritten_blocks;
+    }
+    slots[slot] = events;
+    return wire::kTraceHeaderBytes + slot * wire::kRingSlotBytes;
+  }
+
   // `capacity`: what the block takes in the file, when that is more than its payload (staging).
   Status write_block(wire::BlockHeader header, const void* payload, std::uint64_t bytes,
                      std::uint64_t capacity = 0) {
     header.magic = wire::kBlockMagic;
     header.payload_bytes = std::max(bytes, capacity);
-    const std::uint64_t at = end;
-    end = align_up(at + sizeof header + header.payload_bytes, wire::kBlockAlign);
+    std::uint64_t at = end;
+    if (header.type == wire::BlockType::kEvents && !slots.empty()) {
+      at = take_slot(header.events);
+    } else {
+      end = align_up(at + sizeof header + header.payload_bytes, wire::kBlockAlign);
+    }
     if (Status status = write_at(at, &header, sizeof header); !status) return status;
     if (Status status = write_at(at + sizeof header, payload, bytes); !status) return status;
     // The file always ends at the end of a block, so that what is unwritten of it reads as zero.
@@ -239,6 +277,8 @@ struct TraceWriter::State {
     header.thread = s.first_thread;
     header.sequence = s.sequence++;
     header.first_stamp = s.first_stamp;
+    header.events = staged ? 0 : s.events;
+    s.events = 0;
     header.staging_state = staged ? wire::StagingState::kActive : wire::StagingState::kFree;
     const std::uint64_t bytes = s.words.size() * 8;
     const std::uint64_t capacity = staged ? std::uint64_t{options.block_words} * 8 : 0;
@@ -285,6 +325,16 @@ struct TraceWriter::State {
     h.version = wire::kTraceVersion;
     h.header_bytes = wire::kTraceHeaderBytes;
     h.features = options.features;
+    if (notes) h.required_features = wire::kRequiresNotes;
+    h.reset_stamp = options.reset_stamp;
+    if (!slots.empty()) {
+      h.features |= wire::kFeatureRing;
+      h.ring_offset = wire::kTraceHeaderBytes;
+      h.ring_bytes = slots.size() * wire::kRingSlotBytes;
+    }
+    h.ring_next = ring_next;
+    h.overwritten_events = overwritten_events;
+    h.overwritten_blocks = overwritten_blocks;
     h.pid = options.pid;
     h.parent_pid = options.parent_pid;
     h.image_id = options.pid;
@@ -314,6 +364,12 @@ Result<TraceWriter> TraceWriter::create(const std::string& path, const Options& 
   state->path = path;
   state->options = options;
   state->options.block_words = std::max<std::uint32_t>(options.block_words, wire::kMaxWideWords);
+  if (options.ring_bytes != 0) {
+    state->slots.resize(std::max<std::uint64_t>(1, options.ring_bytes / wire::kRingSlotBytes));
+    state->end += state->slots.size() * wire::kRingSlotBytes;
+    state->options.block_words = std::min<std::uint32_t>(
+        state->options.block_words, (wire::kRingSlotBytes - sizeof(wire::BlockHeader)) / 8);
+  }
   state->fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (state->fd < 0) return state->error("cannot create");
   if (Status status = state->write_header(wire::TraceState::kRecording); !status) {
@@ -327,7 +383,9 @@ Status TraceWriter::append(StreamIndex stream, const Event& original) {
   State& state = *state_;
   Event event = original;
   const bool resize = wire::op_class(event.op) == wire::OpClass::kResize;
-  if (!resize || event.release_stamp == 0) event.release_stamp = event.stamp;
+  if (event.release_stamp == 0 || !(resize || wire::is_map_op(event.op))) {
+    event.release_stamp = event.stamp;
+  }
   const auto index = static_cast<std::uint32_t>(stream);
   if (index >= state.streams.size()) state.streams.resize(std::size_t{index} + 1);
   Stream& s = state.streams[index];
@@ -352,7 +410,9 @@ Status TraceWriter::append(StreamIndex stream, const Event& original) {
     if (!encode_compact(s, event, words)) encode_wide(s, event, words);
     return words;
   };
-  if (s.words.size() + wire::kMaxWideWords > state.options.block_words) {
+  const NoteWords notes = notes_of(event);
+  if (notes.count != 0) state.notes = true;
+  if (s.words.size() + notes.count + wire::kMaxWideWords > state.options.block_words) {
     if (Status status = state.flush(index, false); !status) return status;
   }
   if (s.words.empty()) {
@@ -361,6 +421,8 @@ Status TraceWriter::append(StreamIndex stream, const Event& original) {
     s.windows.fill(wire::kNoWindow);
     s.words.reserve(state.options.block_words);
   }
+  s.words.insert(s.words.end(), notes.word.begin(), notes.word.begin() + notes.count);
+  ++s.events;
   const Words words = encode();
   s.words.insert(s.words.end(), words.word.begin(), words.word.begin() + words.count);
   follow(s, event, words);
@@ -372,6 +434,17 @@ Status TraceWriter::add_rss(const std::vector<wire::RssSample>& samples) {
   wire::BlockHeader header{};
   header.type = wire::BlockType::kRss;
   return state_->write_block(header, samples.data(), samples.size() * sizeof samples[0]);
+}
+
+Status TraceWriter::add_mark(const TraceMark& mark) {
+  const wire::MarkEntry entry{mark.stamp, mark.tid, static_cast<std::uint32_t>(mark.text.size())};
+  std::vector<char> payload(sizeof entry + mark.text.size());
+  std::memcpy(payload.data(), &entry, sizeof entry);
+  std::memcpy(payload.data() + sizeof entry, mark.text.data(), mark.text.size());
+  wire::BlockHeader header{};
+  header.type = wire::BlockType::kMark;
+  header.first_stamp = mark.stamp;
+  return state_->write_block(header, payload.data(), payload.size());
 }
 
 Status TraceWriter::finish() {

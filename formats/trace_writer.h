@@ -27,6 +27,9 @@ class TraceWriter {
     std::uint32_t block_words = 8192;  // flush a stream's block when it holds this many words
     bool stage_tails = false;          // leave each stream's last block as an active staging extent,
                                        // as a killed program does
+    std::uint64_t ring_bytes = 0;  // event blocks go to a ring of so many bytes, rounded down to
+                                   // whole slots; at least one
+    std::uint64_t reset_stamp = 0;
   };
   // Creates (or truncates) the file.
   static Result<TraceWriter> create(const std::string& path, const Options& options);
@@ -34,9 +37,10 @@ class TraceWriter {
   ~TraceWriter();
   // Appends to a stream. Events of one stream must come with stamps that never fall. A change of
   // event.thread within a stream needs a thread_start event first. Chooses compact or wide itself.
-  // A release_stamp of 0 stands for the stamp.
+  // A release_stamp of 0 stands for the stamp. What event.notes has bits for goes ahead as notes.
   Status append(StreamIndex stream, const Event& event);
   Status add_rss(const std::vector<wire::RssSample>& samples);
+  Status add_mark(const TraceMark& mark);
   Status finish();  // flushes all streams
 
  private:

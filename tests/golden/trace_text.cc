@@ -7,11 +7,15 @@
 namespace alloctape::formats {
 
 std::string event_text(const Event& e) {
+  std::string notes;
+  if (e.notes & kNoteUsable) notes += fmt::format(" usable={}", e.usable);
+  if (e.notes & kNoteOldUsable) notes += fmt::format(" old_usable={}", e.old_usable);
+  if (e.notes & kNoteDuration) notes += fmt::format(" duration_ticks={}", e.duration_ticks);
   return fmt::format(
       "{} thread={} stamp={} release_stamp={} path={:#x} fields={:#x} pointer={:#x} "
-      "old_pointer={:#x} size={} count={} alignment={} value={}\n",
+      "old_pointer={:#x} size={} count={} alignment={} value={}{}\n",
       wire::traits(e.op).name, static_cast<std::uint32_t>(e.thread), e.stamp, e.release_stamp,
-      e.path, e.fields, e.pointer, e.old_pointer, e.size, e.count, e.alignment, e.value);
+      e.path, e.fields, e.pointer, e.old_pointer, e.size, e.count, e.alignment, e.value, notes);
 }
 
 std::string trace_text(const TraceFile& file) {

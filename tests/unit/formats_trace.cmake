@@ -2,8 +2,10 @@
 set(formats_trace_tests
   formats_trace_roundtrip_test.cc
   formats_trace_file_test.cc
+  formats_trace_extensions_test.cc
   formats_live_table_test.cc
   formats_heap_walk_test.cc
+  formats_heap_gaps_test.cc
   formats_map_tracker_test.cc
   formats_trace_document_test.cc
   formats_trace_golden_test.cc)

@@ -100,6 +100,14 @@ Event random_event(std::mt19937_64& random, std::uint64_t& stamp, std::uint32_t&
   return e;
 }
 
+// What could be told about any event.
+void add_random_notes(std::mt19937_64& random, Event& e) {
+  const auto value = [&] { return random() >> (20 + random() % 44) & wire::kNoteMax; };
+  if (random() % 100 < 40) e.notes |= kNoteUsable, e.usable = value();
+  if (random() % 100 < 20) e.notes |= kNoteOldUsable, e.old_usable = value();
+  if (random() % 100 < 40) e.notes |= kNoteDuration, e.duration_ticks = value();
+}
+
 TEST(TraceRoundTrip, GivesBackRandomEventsOfEveryOp) {
   for (const std::uint32_t block_words : {15u, 64u, 8192u}) {
     for (const bool staged : {false, true}) {
@@ -107,7 +115,10 @@ TEST(TraceRoundTrip, GivesBackRandomEventsOfEveryOp) {
       std::vector<Event> events;
       std::uint64_t stamp = 1000;
       std::uint32_t thread = 7;
-      for (int i = 0; i < 20'000; ++i) events.push_back(random_event(random, stamp, thread));
+      for (int i = 0; i < 20'000; ++i) {
+        events.push_back(random_event(random, stamp, thread));
+        if (block_words == 64) add_random_notes(random, events.back());
+      }
       TraceWriter::Options options;
       options.block_words = block_words;
       options.stage_tails = staged;

@@ -84,7 +84,8 @@ struct StreamEvent {
 
 inline void write_trace(const std::string& path, const std::vector<StreamEvent>& events,
                         const TraceWriter::Options& options = {},
-                        const std::vector<wire::RssSample>& rss = {}) {
+                        const std::vector<wire::RssSample>& rss = {},
+                        const std::vector<TraceMark>& marks = {}) {
   auto writer = TraceWriter::create(path, options);
   ASSERT_TRUE(writer.ok()) << writer.error().to_string();
   for (const StreamEvent& e : events) {
@@ -92,6 +93,7 @@ inline void write_trace(const std::string& path, const std::vector<StreamEvent>&
     ASSERT_TRUE(status.ok()) << status.error().to_string();
   }
   ASSERT_TRUE(writer->add_rss(rss).ok());
+  for (const TraceMark& mark : marks) ASSERT_TRUE(writer->add_mark(mark).ok());
   ASSERT_TRUE(writer->finish().ok());
 }
 
@@ -122,12 +124,16 @@ inline std::vector<Event> decode(const TraceFile& file, std::uint32_t stream,
 
 // Everything but the offset, in one line: what comparisons show.
 inline std::string describe(const Event& e) {
-  return fmt::format(
+  std::string text = fmt::format(
       "{} path={:#x} thread={} stamp={} release={} pointer={:#x} old={:#x} size={} "
       "count={} alignment={} value={}",
       wire::traits(e.op).name ? wire::traits(e.op).name : "?", e.path,
       static_cast<std::uint32_t>(e.thread), e.stamp, e.release_stamp, e.pointer, e.old_pointer,
       e.size, e.count, e.alignment, e.value);
+  if (e.notes & kNoteUsable) text += fmt::format(" usable={}", e.usable);
+  if (e.notes & kNoteOldUsable) text += fmt::format(" old_usable={}", e.old_usable);
+  if (e.notes & kNoteDuration) text += fmt::format(" duration={}", e.duration_ticks);
+  return text;
 }
 
 }  // namespace alloctape::formats::test
