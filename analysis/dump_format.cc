@@ -25,7 +25,8 @@ constexpr PathName kPathNames[] = {
 
 constexpr PathName kFlagNames[] = {{wire::kOpFailed, "failed"},
                                    {wire::kOpFromNull, "from_null"},
-                                   {wire::kOpFreesBlock, "frees_block"}};
+                                   {wire::kOpFreesBlock, "frees_block"},
+                                   {wire::kOpSizeKnown, "size_known"}};
 
 template <std::size_t N>
 std::string join(const PathName (&names)[N], unsigned bits, const char* before, const char* between,

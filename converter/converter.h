@@ -31,12 +31,16 @@ struct ConvertSummary {
   std::uint64_t threads = 0, lanes = 0, slots = 0;
   std::uint64_t unended_threads = 0;  // no end recorded: the process ended before they did
   std::uint64_t sync_points = 0;
-  // Of the workload, in recorded order: requested bytes; blocks of the prologue count once a resize
-  // has told their size.
+  // Of the workload, in recorded order: requested bytes. Blocks of the prologue whose size the trace
+  // tells are live from the start; the others count once a resize has told their size.
   std::uint64_t peak_live_bytes = 0, peak_live_blocks = 0, end_live_bytes = 0, end_live_blocks = 0;
   std::uint64_t recorded_ns = 0;
   std::uint64_t workload_bytes = 0, trace_bytes = 0;
   std::uint64_t prologue_blocks = 0;  // lived before the recording, or inherited through fork
+  std::uint64_t prologue_unknown_blocks = 0;  // of them, those whose size had to be guessed
+  std::uint64_t prologue_bytes = 0;           // of the others
+  std::uint64_t freed_in_gaps = 0;  // freed while recording was paused: the workload frees them where
+                                    // their address is used again
   bool inherited = false;         // the image was forked from another: that is where they come from
   formats::OrderCounts order;     // inversions repaired, unrepairable; unseen releases, queries
   std::uint64_t lost_blocks = 0;  // by unrepairable inversions: never freed in the workload

@@ -27,6 +27,19 @@ Op op_of(const Event& event, std::uint64_t slot, std::uint8_t flags = 0) {
 
 bool is_resize(const Event& event) { return wire::op_class(event.op) == OpClass::kResize; }
 
+wire::Op release_of(wire::Op acquire) {
+  switch (acquire) {
+    case wire::Op::kNew:
+    case wire::Op::kNewNothrow:
+      return wire::Op::kDelete;
+    case wire::Op::kNewArray:
+    case wire::Op::kNewArrayNothrow:
+      return wire::Op::kDeleteArray;
+    default:
+      return wire::Op::kFree;
+  }
+}
+
 // A size that makes malloc's block good enough for the release it is going to meet: allocators find
 // the size class of a sized or aligned delete from its arguments.
 std::uint64_t size_for_release(const Event& event, std::uint64_t known) {
@@ -83,10 +96,14 @@ std::uint32_t ScriptBuilder::begin(const Event& event) {
 void ScriptBuilder::end(std::uint32_t lane, const Event& event, std::uint64_t acquired_bytes) {
   ++ops_;
   lanes_.count_op(lane, static_cast<std::uint32_t>(event.thread));
-  if (order_ == wire::SyncOrder::kBounded) bounded_.after(acquired_bytes, live_bytes_, peak_bytes_);
+  if (order_ == wire::SyncOrder::kBounded) {
+    bounded_.after(acquired_bytes,
+                   static_cast<std::uint64_t>(std::max<std::int64_t>(0, live_bytes_)),
+                   static_cast<std::uint64_t>(peak_bytes_));
+  }
   if (order_ == wire::SyncOrder::kSerial) latest_ = sequencer_.here(lane);
   if (live_curve_.due()) [[unlikely]] {
-    live_curve_.add({ns_since_first(event.stamp), ops_, live_bytes_});
+    live_curve_.add({ns_since_first(event.stamp), ops_, static_cast<std::uint64_t>(live_bytes_)});
   }
   if (event.stamp >= next_rss_stamp_) [[unlikely]]
     place_rss_samples(event);
@@ -111,10 +128,15 @@ void ScriptBuilder::touch(std::uint32_t lane, Block& block, std::uint64_t positi
 }
 
 void ScriptBuilder::grow_live(std::uint64_t bytes, std::uint64_t blocks) {
-  live_bytes_ += bytes;
-  live_blocks_ += blocks;
+  live_bytes_ += static_cast<std::int64_t>(bytes);
+  live_blocks_ += static_cast<std::int64_t>(blocks);
   peak_bytes_ = std::max(peak_bytes_, live_bytes_);
   peak_blocks_ = std::max(peak_blocks_, live_blocks_);
+}
+
+void ScriptBuilder::shrink_live(std::uint64_t bytes, std::uint64_t blocks) {
+  live_bytes_ -= static_cast<std::int64_t>(bytes);
+  live_blocks_ -= static_cast<std::int64_t>(blocks);
 }
 
 // ---- events of blocks whose birth was recorded
@@ -142,8 +164,7 @@ void ScriptBuilder::on_release(const Event& event, Block& block) {
   }
   sequencer_.append(lane, op_of(event, block.user.a, flags));
   slots_.release(lane, block.user.a);
-  live_bytes_ -= block.size;
-  --live_blocks_;
+  shrink_live(block.size, 1);
   end(lane, event, 0);
 }
 
@@ -152,7 +173,7 @@ void ScriptBuilder::on_resize(const Event& event, Block& block, std::uint64_t ol
   sequencer_.require(lane, Place::unpack(block.user.b));
   if (event.size == 0) ++counts_.reallocs_to_zero;
   touch(lane, block, sequencer_.append(lane, op_of(event, block.user.a)));
-  live_bytes_ -= old_size;
+  shrink_live(old_size, 0);
   grow_live(block.size, 0);
   end(lane, event, block.size > old_size ? block.size - old_size : 0);
 }
@@ -167,6 +188,20 @@ void ScriptBuilder::on_query(const Event& event, Block& block) {
 void ScriptBuilder::on_lost(const Event&, Block&) {
   // Its slot stays taken: nothing may be put where a replay still holds a block.
   ++counts_.lost_blocks;
+}
+
+// The program freed it while nobody looked, at the latest now: somebody must, or a replay's heap
+// would grow with every pause. By plain means: what else the release was told is not known.
+void ScriptBuilder::on_lost_in_gap(const Event& event, Block& block) {
+  const std::uint32_t lane = begin(event);
+  sequencer_.require(lane, Place::unpack(block.user.b));
+  Event release;
+  release.op = release_of(block.op);
+  sequencer_.append(lane, op_of(release, block.user.a));
+  slots_.release(lane, block.user.a);
+  shrink_live(block.size, 1);
+  ++counts_.freed_in_gaps;
+  end(lane, event, 0);
 }
 
 // ---- calls without a block
@@ -208,8 +243,16 @@ void ScriptBuilder::on_failed(const Event& event, Block* block) {
 // ---- blocks from before the recording
 
 void ScriptBuilder::add_to_prologue(std::uint64_t slot, std::uint64_t size) {
-  sequencer_.append_prologue(slot, size);
+  sequencer_.append_prologue(slot, size, false);
   ++counts_.prologue_blocks;
+  ++counts_.prologue_unknown_blocks;
+}
+
+void ScriptBuilder::add_to_known_prologue(std::uint64_t slot, std::uint64_t size) {
+  sequencer_.append_prologue(slot, size, true);
+  ++counts_.prologue_blocks;
+  counts_.prologue_bytes += size;
+  shrink_live(size, 1);  // as if it had been live all the time; finish() adds the whole prologue
 }
 
 // The block at an address that lives on unseen. It joins the prologue when its size is known best:
@@ -223,8 +266,12 @@ void ScriptBuilder::release_unseen(const Event& event, std::uint32_t lane) {
   const bool resize = is_resize(event);
   UnseenBlock block = unseen_block(resize ? event.old_pointer : event.pointer);
   unseen_.take(resize ? event.old_pointer : event.pointer);
-  add_to_prologue(block.slot, resize ? std::max(block.size, kUnknownSize)
-                                     : size_for_release(event, block.size));
+  if (const auto size = formats::unseen_block_size(event)) {
+    add_to_known_prologue(block.slot, *size);
+  } else {
+    add_to_prologue(block.slot, resize ? std::max(block.size, kUnknownSize)
+                                       : size_for_release(event, block.size));
+  }
   sequencer_.require(lane, block.touched);
   if (resize) ++counts_.reallocs_to_zero;
   sequencer_.append(lane, op_of(event, block.slot, resize ? wire::kOpFreesBlock : 0));
@@ -241,7 +288,11 @@ void ScriptBuilder::query_unseen(const Event& event, std::uint32_t lane) {
 void ScriptBuilder::resize_unseen(const Event& event, std::uint32_t lane, Block& block) {
   const UnseenBlock unseen = unseen_block(event.old_pointer);
   unseen_.take(event.old_pointer);
-  add_to_prologue(unseen.slot, std::max(unseen.size, kUnknownSize));
+  if (const auto size = formats::unseen_block_size(event)) {
+    add_to_known_prologue(unseen.slot, *size);
+  } else {
+    add_to_prologue(unseen.slot, std::max(unseen.size, kUnknownSize));
+  }
   sequencer_.require(lane, unseen.touched);
   block.user.a = unseen.slot;
   touch(lane, block, sequencer_.append(lane, op_of(event, unseen.slot)));
@@ -295,13 +346,16 @@ formats::WorkloadWriter::Totals ScriptBuilder::finish(const formats::WalkTotals&
   }
   totals.order = order_;
   totals.slots = slots_.slots();
-  totals.peak_live_bytes = peak_bytes_;
-  totals.peak_live_blocks = peak_blocks_;
-  totals.end_live_bytes = live_bytes_;
-  totals.end_live_blocks = live_blocks_;
+  const std::uint64_t known_blocks = counts_.prologue_blocks - counts_.prologue_unknown_blocks;
+  totals.peak_live_bytes = static_cast<std::uint64_t>(peak_bytes_) + counts_.prologue_bytes;
+  totals.peak_live_blocks = static_cast<std::uint64_t>(peak_blocks_) + known_blocks;
+  totals.end_live_bytes = static_cast<std::uint64_t>(live_bytes_) + counts_.prologue_bytes;
+  totals.end_live_blocks = static_cast<std::uint64_t>(live_blocks_) + known_blocks;
   totals.recorded_ns = started_ ? ns_since_first(walk.last_stamp) : 0;
-  if (ops_ != 0) live_curve_.add({totals.recorded_ns, ops_, live_bytes_});
+  if (ops_ != 0)
+    live_curve_.add({totals.recorded_ns, ops_, static_cast<std::uint64_t>(live_bytes_)});
   totals.live_curve = live_curve_.points();
+  for (wire::CurvePoint& point : totals.live_curve) point.bytes += counts_.prologue_bytes;
   for (std::size_t i = rss_curve_.size(); i < trace_.rss().size(); ++i) {
     const std::uint64_t at = trace_.ticks_to_ns(trace_.rss()[i].ticks);
     rss_curve_.push_back({at > first_ns_ ? at - first_ns_ : 0, ops_, trace_.rss()[i].anon_bytes});
@@ -317,10 +371,10 @@ formats::WorkloadWriter::Totals ScriptBuilder::finish(const formats::WalkTotals&
   summary.lanes = sequencer_.lanes();
   summary.slots = totals.slots;
   summary.sync_points = sequencer_.sync_points();
-  summary.peak_live_bytes = peak_bytes_;
-  summary.peak_live_blocks = peak_blocks_;
-  summary.end_live_bytes = live_bytes_;
-  summary.end_live_blocks = live_blocks_;
+  summary.peak_live_bytes = totals.peak_live_bytes;
+  summary.peak_live_blocks = totals.peak_live_blocks;
+  summary.end_live_bytes = totals.end_live_bytes;
+  summary.end_live_blocks = totals.end_live_blocks;
   summary.recorded_ns = totals.recorded_ns;
   summary.order = walk.order;
   summary.corrupt_blocks = walk.corrupt_blocks;

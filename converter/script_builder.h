@@ -31,6 +31,7 @@ class ScriptBuilder final : public formats::HeapVisitor {
   void on_failed(const formats::Event&, formats::Block*) override;
   void on_unseen(const formats::Event&, formats::Block*) override;
   void on_lost(const formats::Event&, formats::Block&) override;
+  void on_lost_in_gap(const formats::Event&, formats::Block&) override;
   void on_meta(const formats::Event&) override;
 
   // After the walk: exits, the rest of the prologue. Fills in what the builder knows.
@@ -49,7 +50,9 @@ class ScriptBuilder final : public formats::HeapVisitor {
   void resize_unseen(const formats::Event&, std::uint32_t lane, formats::Block&);
   UnseenBlock& unseen_block(std::uint64_t address);
   void add_to_prologue(std::uint64_t slot, std::uint64_t size);
+  void add_to_known_prologue(std::uint64_t slot, std::uint64_t size);
   void grow_live(std::uint64_t bytes, std::uint64_t blocks);
+  void shrink_live(std::uint64_t bytes, std::uint64_t blocks);
   std::uint64_t ns_since_first(std::uint64_t stamp) const;
   void place_rss_samples(const formats::Event& event);
 
@@ -65,7 +68,9 @@ class ScriptBuilder final : public formats::HeapVisitor {
   std::uint64_t first_ns_ = 0;
   std::uint64_t mark_interval_;  // in clock units
   std::uint64_t ops_ = 0;
-  std::uint64_t live_bytes_ = 0, live_blocks_ = 0, peak_bytes_ = 0, peak_blocks_ = 0;
+  // Seen acquired, less what left the prologue: without the prologue, whose size is known at the end
+  // only (formats/heap_walk.h). The peaks start at 0, which is where the recording does.
+  std::int64_t live_bytes_ = 0, live_blocks_ = 0, peak_bytes_ = 0, peak_blocks_ = 0;
   ConvertSummary counts_;
   Curve live_curve_;
   std::vector<wire::CurvePoint> rss_curve_;

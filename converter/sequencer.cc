@@ -61,8 +61,8 @@ void Sequencer::append_time(std::uint32_t lane, std::uint64_t ns) {
 
 void Sequencer::append_exit(std::uint32_t lane) { value_of(writer_.append_exit(lane)); }
 
-void Sequencer::append_prologue(std::uint64_t slot, std::uint64_t size) {
-  value_of(writer_.append_prologue(slot, size));
+void Sequencer::append_prologue(std::uint64_t slot, std::uint64_t size, bool size_known) {
+  value_of(writer_.append_prologue(slot, size, size_known));
 }
 
 void Sequencer::spawn(std::uint32_t spawner, std::uint32_t lane) {

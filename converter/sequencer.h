@@ -56,7 +56,7 @@ class Sequencer {
   std::uint64_t append(std::uint32_t lane, const formats::Op& op);
   void append_time(std::uint32_t lane, std::uint64_t ns);
   void append_exit(std::uint32_t lane);
-  void append_prologue(std::uint64_t slot, std::uint64_t size);
+  void append_prologue(std::uint64_t slot, std::uint64_t size, bool size_known);
   // Starts the next thread of `lane` from `spawner`, after the lane's previous thread has ended.
   void spawn(std::uint32_t spawner, std::uint32_t lane);
   std::uint64_t sync_points() const { return sync_points_; }

@@ -14,6 +14,17 @@ double per_op(std::uint64_t n, std::uint64_t ops) {
   return ops == 0 ? 0 : static_cast<double>(n) / static_cast<double>(ops);
 }
 
+std::string prologue_text(const ConvertSummary& s) {
+  std::string text =
+      fmt::format("{} in {} blocks {}", cli::bytes(s.prologue_bytes),
+                  cli::count(s.prologue_blocks - s.prologue_unknown_blocks),
+                  s.inherited ? "inherited through fork" : "older than the recording");
+  if (s.prologue_unknown_blocks != 0) {
+    text += fmt::format(", and {} of unknown size", cli::count(s.prologue_unknown_blocks));
+  }
+  return text;
+}
+
 class Lines {
  public:
   void add(const char* label, const std::string& value) {
@@ -51,8 +62,8 @@ std::string summary_text(const ConvertSummary& s, const ConvertOptions& options,
   lines.add("live at the end", fmt::format("{} in {} blocks", cli::bytes(s.end_live_bytes),
                                            cli::count(s.end_live_blocks)));
   lines.add("recorded time", cli::duration_ns(static_cast<double>(s.recorded_ns)));
-  lines.add_count("prologue blocks", s.prologue_blocks,
-                  s.inherited ? " (inherited through fork)" : " (older than the recording)");
+  if (s.prologue_blocks != 0) lines.add("prologue", prologue_text(s));
+  lines.add_count("freed while paused", s.freed_in_gaps);
   lines.add("order inversions",
             fmt::format("{} repaired, {} unrepairable", cli::count(s.order.repaired),
                         cli::count(s.order.unrepairable)));
@@ -101,8 +112,12 @@ std::string summary_json(const ConvertSummary& s, const ConvertOptions& options,
       {"order",
        {{"repaired", s.order.repaired},
         {"unrepairable", s.order.unrepairable},
+        {"lost_in_gap", s.order.lost_in_gap},
         {"lost_blocks", s.lost_blocks}}},
       {"prologue_blocks", s.prologue_blocks},
+      {"prologue_unknown_blocks", s.prologue_unknown_blocks},
+      {"prologue_bytes", s.prologue_bytes},
+      {"freed_in_gaps", s.freed_in_gaps},
       {"inherited", s.inherited},
       {"unseen_releases", s.order.unseen_releases},
       {"unseen_queries", s.order.unseen_queries},

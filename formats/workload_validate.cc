@@ -22,7 +22,7 @@ using wire::OpClass;
 enum class SlotState : std::uint8_t {
   kEmpty,
   kLive,
-  kPrologue,  // live since before the recording: its bytes and its block do not count
+  kPrologue,  // of unknown size, live since before the recording: it does not count
   kMapping,   // what mmap made, not malloc
 };
 
@@ -246,14 +246,18 @@ Status Validator::run_prologue() {
     for (const std::uint64_t* p = words.data(); p < end;) {
       place_.position = chunk.first_word + static_cast<std::uint64_t>(p - words.data());
       place_.offset = chunk.offset + static_cast<std::uint64_t>(p - words.data()) * 8;
-      const OpView view = decode(p, end);
+      OpView view = decode(p, end);
       if (!view) return error("the op reaches beyond its chunk, or has no length", "words");
-      if (view.op != Op::kMalloc || view.flags != 0) {
+      const bool size_known = view.flags == wire::kOpSizeKnown;
+      if (view.op != Op::kMalloc || (view.flags != 0 && !size_known)) {
         return error("the prologue may hold malloc only", "opcode");
       }
+      view.flags = 0;
       if (const char* what = apply(view)) return error(what, "op");
-      --live_blocks_;
-      slots_[view.slot] = SlotState::kPrologue;
+      if (!size_known) {
+        --live_blocks_;
+        slots_[view.slot] = SlotState::kPrologue;
+      }
       ++prologue_blocks_;
       p += view.words;
     }

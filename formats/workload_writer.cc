@@ -219,10 +219,12 @@ Result<std::uint64_t> WorkloadWriter::append_time(std::uint32_t lane, std::uint6
   return state_->put_result(lane, words, 2);
 }
 
-Status WorkloadWriter::append_prologue(std::uint64_t slot, std::uint64_t size) {
+Status WorkloadWriter::append_prologue(std::uint64_t slot, std::uint64_t size, bool size_known) {
   ++state_->prologue_blocks;
   std::uint64_t words[4];
-  const unsigned n = encode({.op = wire::Op::kMalloc, .slot = slot, .size = size}, words);
+  const std::uint8_t flags = size_known ? wire::kOpSizeKnown : 0;
+  const unsigned n =
+      encode({.op = wire::Op::kMalloc, .flags = flags, .slot = slot, .size = size}, words);
   if (state_->failed || !state_->put(state_->prologue, words, n)) return state_->error;
   return Nothing{};
 }

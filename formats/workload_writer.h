@@ -42,7 +42,8 @@ class WorkloadWriter {
   Result<std::uint64_t> append_spawn(std::uint32_t lane, std::uint32_t other);
   Result<std::uint64_t> append_exit(std::uint32_t lane);
   Result<std::uint64_t> append_time(std::uint32_t lane, std::uint64_t ns);
-  Status append_prologue(std::uint64_t slot, std::uint64_t size);
+  // size_known: the block counts as live from the start; else the size is a guess, and it does not.
+  Status append_prologue(std::uint64_t slot, std::uint64_t size, bool size_known = false);
   // Makes the lane publish at `position`, or at the first later point where it can still be asked
   // to (the end of a chunk that has been written out). Returns the position that will be published.
   // REQUIRES: position <= position(lane).
