@@ -107,9 +107,10 @@ void make_room(Context& c) {
   }
 }
 
-// Blocks from before the recording: made, not timed. Their true size is unknown, so they count
-// nothing among the live bytes (as in `stat` and `convert`) until a realloc tells.
+// Blocks from before the recording: made, not timed. Those of known size are live from the start; the
+// others count nothing among the live bytes (as in `stat` and `convert`) until a realloc tells.
 void run_prologue(Context& c) {
+  std::int64_t live = 0;
   const wire::LaneEntry& entry = c.lanes[c.shared->lanes];
   LaneShared& shared = lanes_of(c.shared)[c.shared->lanes];
   const Touching touching(*c.shared, c.page_bytes);
@@ -128,10 +129,22 @@ void run_prologue(Context& c) {
         slot.p = reinterpret_cast<void*>(size == 0 ? kNullBlock : kFailedBlock);
         shared.failed_ops += size != 0;
       } else {
+        if (wire::op_flags(*p) & wire::kOpSizeKnown) {
+          slot.size = size;
+          live += static_cast<std::int64_t>(size);
+        }
         touching.write(block, 0, size);
       }
     }
   }
+  // Nobody else runs yet.
+  SharedHeader& h = *c.shared;
+  if (h.lanes == 1) {
+    c.cursors[0].live_delta = live;
+    c.cursors[0].live_high = std::max(c.cursors[0].live_high, live);
+  }
+  h.live_bytes.store(live, std::memory_order_relaxed);
+  h.live_peak.store(live, std::memory_order_relaxed);
 }
 
 void add_usage(SharedHeader& h, const rusage& before, const rusage& after) {
@@ -158,7 +171,7 @@ void run_all(Context& c) {
   rusage before, after;
   getrusage(RUSAGE_SELF, &before);
   h.run_start_ns = monotonic_ns();
-  take_sample(c, 0);
+  take_sample(c, h.live_bytes.load(std::memory_order_relaxed));
 
   adopt_lane(c, 0);
   LaneShared& main_lane = lanes_of(c.shared)[0];
