@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "analysis/commands.h"
+#include "analysis/explained_memory.h"
 #include "analysis/input.h"
 #include "analysis/json.h"
 #include "analysis/trace_summary.h"
@@ -61,7 +62,46 @@ double per_event(std::uint64_t bytes, std::uint64_t events) {
   return events == 0 ? 0 : static_cast<double>(bytes) / static_cast<double>(events);
 }
 
-Json trace_json(const formats::TraceFile& file, const std::optional<DecodedCounts>& counts) {
+// Following every block costs some 100 ns an event, so that very long traces wait to be asked.
+constexpr std::uint64_t kMaxEventsWalked = 50'000'000;
+
+// Whether the trace explains the memory of its process, or why that was not looked at.
+struct Explanation {
+  std::optional<ExplainedMemory> memory;
+  const char* why_not = nullptr;
+};
+
+Explanation explain(const formats::TraceFile& file, const std::optional<DecodedCounts>& counts,
+                    bool full) {
+  Explanation result;
+  result.why_not = why_not_comparable(file);
+  if (result.why_not != nullptr) return result;
+  if (!counts || (counts->events > kMaxEventsWalked && !full)) {
+    result.why_not = "not_walked";
+    return result;
+  }
+  cli::Progress progress("info: live blocks", "words", file.event_words());
+  result.memory = explain_memory(file, [&](std::uint64_t done) { progress.update(done); });
+  if (!result.memory) result.why_not = "incomplete";
+  return result;
+}
+
+Json explanation_json(const Explanation& explanation) {
+  Json json;
+  json["compared"] = explanation.memory.has_value();
+  json["reason"] = explanation.why_not == nullptr ? Json() : Json(explanation.why_not);
+  if (!explanation.memory) return json;
+  const ExplainedMemory& memory = *explanation.memory;
+  json["rss_growth_bytes"] = memory.rss_growth_bytes;
+  json["live_bytes"] = memory.live_bytes;
+  json["live_blocks"] = memory.live_blocks;
+  json["mapped_bytes"] = memory.mapped_bytes;
+  json["too_little"] = memory.too_little();
+  return json;
+}
+
+Json trace_json(const formats::TraceFile& file, const std::optional<DecodedCounts>& counts,
+                const Explanation& explanation) {
   const wire::TraceHeader& h = file.header();
   const formats::TraceMetadata& m = file.metadata();
   Json json;
@@ -118,6 +158,7 @@ Json trace_json(const formats::TraceFile& file, const std::optional<DecodedCount
                  {"peak_anon_bytes", sampled ? Json(rss.peak_anon) : Json()},
                  {"end_anon_bytes", sampled ? Json(rss.last_anon) : Json()},
                  {"peak_vm_bytes", sampled ? Json(rss.peak_vm) : Json()}};
+  json["explained_memory"] = explanation_json(explanation);
   json["warnings"] = Json::array();
   for (const formats::Error& warning : file.warnings()) {
     json["warnings"].push_back(warning.to_string());
@@ -183,7 +224,7 @@ void add_identity(Table& table, const formats::TraceFile& file) {
 }
 
 void print_trace(cli::Output& out, const formats::TraceFile& file,
-                 const std::optional<DecodedCounts>& counts) {
+                 const std::optional<DecodedCounts>& counts, const Explanation& explanation) {
   out.print("{}: trace, version {}\n\n", file.path(), file.header().version);
   Table table;
   table.column("", Table::Align::kLeft);
@@ -213,6 +254,15 @@ void print_trace(cli::Output& out, const formats::TraceFile& file,
     table.row(
         {"Anonymous RSS", fmt::format("peak {}, last {} ({} samples)", cli::bytes(rss.peak_anon),
                                       cli::bytes(rss.last_anon), cli::count(file.rss().size()))});
+  }
+  if (explanation.memory) {
+    const ExplainedMemory& memory = *explanation.memory;
+    table.row({"Explained by",
+               fmt::format("{} live{}, of {} that RSS grew by", cli::bytes(memory.live_bytes),
+                           memory.mapped_bytes == 0
+                               ? ""
+                               : fmt::format(" and {} mapped", cli::bytes(memory.mapped_bytes)),
+                           cli::bytes(memory.rss_growth_bytes))});
   }
   out.write(table.str());
   if (file.header().features & wire::kFeatureSparseStamps) {
@@ -313,7 +363,7 @@ void print_workload(cli::Output& out, const formats::WorkloadFile& file) {
 
 int run(const std::vector<std::string>& args) {
   cli::CommandLine line;
-  line.synopsis = "info FILE [--quick] [--json]";
+  line.synopsis = "info FILE [--quick|--full] [--json]";
   line.description =
       "Shows what a trace or a workload is: the program and its process image, the allocator it "
       "ran "
@@ -323,7 +373,9 @@ int run(const std::vector<std::string>& args) {
       "  alloctape info app.atrace\n"
       "  alloctape info --json app.awl | jq .provenance\n";
   line.options.add_options()("quick", "Do not decode a trace: no events, threads and duration.")(
-      "json", "Print JSON (schema alloctape.info/1).");
+      "full",
+      "Follow the blocks of a trace of more than 50 million events, too: whether they explain "
+      "the memory of the process.")("json", "Print JSON (schema alloctape.info/1).");
   line.hidden.add_options()("file", po::value<std::string>()->required(), "");
   line.positional.add("file", 1);
   const auto values = cli::parse(line, args);
@@ -349,13 +401,17 @@ int run(const std::vector<std::string>& args) {
     cli::Progress progress("info", "words", file.event_words());
     counts = count_events(file, [&](std::uint64_t done) { progress.update(done); });
   }
+  const Explanation explanation = explain(file, counts, values->count("full") != 0);
   if (json) {
-    print_json(out, trace_json(file, counts));
+    print_json(out, trace_json(file, counts, explanation));
   } else {
-    print_trace(out, file, counts);
+    print_trace(out, file, counts, explanation);
   }
   out.flush();
   for (const formats::Error& warning : file.warnings()) cli::warn(warning.to_string());
+  if (explanation.memory && explanation.memory->too_little()) {
+    cli::warn(warning_text(*explanation.memory, file));
+  }
   if (file.truncated()) {
     cli::warn(fmt::format("{}: the file ends inside a block; what is whole is shown", path));
   }
