@@ -30,10 +30,10 @@ namespace {
 // namespace scope: the commands are constants of other translation units.
 std::vector<const Command*> commands() {
   return {
-      &tracer::kDoctorCommand,        &tracer::kRecordCommand,    &tracer::kCtlCommand,
-      &converter::kConvertCommand,    &simulator::kReplayCommand, &simulator::kCompareCommand,
-      &simulator::kAllocatorsCommand, &analysis::kInfoCommand,    &analysis::kDumpCommand,
-      &analysis::kStatCommand,        &analysis::kCheckCommand,
+      &tracer::kDoctorCommand,     &tracer::kRecordCommand,        &tracer::kCtlCommand,
+      &tracer::kPackCommand,       &converter::kConvertCommand,    &simulator::kReplayCommand,
+      &simulator::kCompareCommand, &simulator::kAllocatorsCommand, &analysis::kInfoCommand,
+      &analysis::kDumpCommand,     &analysis::kStatCommand,        &analysis::kCheckCommand,
   };
 }
 

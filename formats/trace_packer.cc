@@ -104,6 +104,9 @@ class TracePacker {
       if (const Status status = write_group(group); !status) return status.error();
       if (writer_.error() != 0) return write_error();
       if (options_.progress) options_.progress(totals_.words);
+      if (options_.cancelled && options_.cancelled()) {
+        return Error{ErrorCode::kIo, "told to stop", {}, {}, {}};
+      }
     }
     finish(old);
     if (writer_.error() != 0) return write_error();

@@ -20,6 +20,7 @@ struct PackOptions {
   bool unpack = false;  // the other way: one event block for each that was packed, no index
   // Called with words done, of TraceFile::event_words(); may be empty.
   std::function<void(std::uint64_t)> progress;
+  std::function<bool()> cancelled;  // asked now and then: true ends the work with an error
 };
 
 struct PackTotals {

@@ -164,7 +164,7 @@ class Scanner {
       case wire::BlockType::kIndex:
         break;
       default:
-        scan_.others.push_back({at_, present});
+        if (header.type != wire::kUnfinishedBlock) scan_.others.push_back({at_, present});
     }
     switch (header.type) {
       case wire::BlockType::kEvents:

@@ -5,6 +5,6 @@
 
 namespace alloctape::tracer {
 
-extern const cli::Command kRecordCommand, kCtlCommand, kDoctorCommand;
+extern const cli::Command kRecordCommand, kCtlCommand, kDoctorCommand, kPackCommand;
 
 }  // namespace alloctape::tracer

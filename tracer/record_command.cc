@@ -18,6 +18,7 @@
 #include "tracer/commands.h"
 #include "tracer/elf_probe.h"
 #include "tracer/image_monitor.h"
+#include "tracer/live_packer.h"
 #include "tracer/record_options.h"
 #include "tracer/record_schedule.h"
 #include "tracer/record_session.h"
@@ -86,6 +87,9 @@ class LiveLine {
                                cli::bytes(live.bytes), cli::bytes(live.anon_bytes), live.alive,
                                monitor.images().size()));
   }
+  void note(const std::string& text) {
+    if (wanted_) progress_.note(text);
+  }
   void clear() { progress_.finish(); }
 
  private:
@@ -102,7 +106,8 @@ void warn(const std::string& text) {
 void warn_untraced(const ElfProbe& probe) {
   std::string text = "no process image was traced";
   if (!probe.reason.empty()) {
-    text += fmt::format(": {} cannot be traced, since {}", probe.path, probe.reason);
+    text += fmt::format(": {} cannot be traced, since {} (see `alloctape doctor`)", probe.path,
+                        probe.reason);
   } else {
     text +=
         ", for no reason known here: perhaps PROGRAM clears LD_PRELOAD, or could not create a "
@@ -141,7 +146,8 @@ int run_record(const std::vector<std::string>& args) {
   if (const auto name = plain_name(settings.output_pattern)) replace_older_recording(*name);
   const ElfProbe probe = probe_program(settings.program.front());
   if (!probe.reason.empty()) {
-    warn(fmt::format("{} cannot be traced: {}", probe.path, probe.reason));
+    warn(fmt::format("{} cannot be traced: {}{}{}", probe.path, probe.reason,
+                     probe.remedy.empty() ? "" : "; ", probe.remedy));
   }
 
   RecordSession session;
@@ -152,6 +158,7 @@ int run_record(const std::vector<std::string>& args) {
   const std::uint64_t start_ns = TickRate::now_monotonic_ns();
   TracedProgram program(settings.program, {preload, settings.output_pattern, session.path(),
                                            settings.tracer_options});
+  LivePacker packer(settings.level);
   LiveLine live_line(!settings.quiet);
   std::uint64_t end_ns = 0;
   while (!program.all_gone() && !program.told_to_leave()) {
@@ -160,13 +167,19 @@ int run_record(const std::vector<std::string>& args) {
     schedule.step(monitor.images(), TickRate::now_monotonic_ns() - start_ns);
     live_line.update(monitor);
     session.set_ticks_per_second(rate.per_second());
+    packer.update(monitor.images(), rate.per_second());
     if (!program.ended()) continue;
     const std::uint64_t now = TickRate::now_monotonic_ns();
     if (end_ns == 0) end_ns = now;
     if (!settings.wait_all && now - end_ns >= kGraceNs) break;
   }
-  live_line.clear();
   monitor.finish(rate.per_second());
+  packer.finish(monitor.images(), rate.per_second(), [&](const std::string& how_far) {
+    live_line.note(how_far);
+    program.step(0);
+    return !program.told_to_leave();
+  });
+  live_line.clear();
 
   RecordSummary summary;
   summary.arguments = settings.program;
@@ -189,6 +202,7 @@ int run_record(const std::vector<std::string>& args) {
   }
   for (const auto& warning : monitor.warnings()) warn(warning);
   for (const auto& warning : schedule.warnings()) warn(warning);
+  for (const auto& warning : packer.warnings()) warn(warning);
   warn_stragglers(monitor);
   if (session.unregistered() > 0) {
     warn(

@@ -12,6 +12,7 @@
 #include "cli/cli.h"
 #include "cli/options.h"
 #include "cli/units.h"
+#include "formats/block_packer.h"
 #include "formats/wire/session.h"
 #include "formats/wire/trace_layout.h"
 
@@ -133,6 +134,8 @@ std::optional<RecordOptions> parse_record_options(const std::vector<std::string>
       "where traces go: %p is the process id, %e the program, %% a percent sign")(
       "json", po::value<std::string>()->value_name("FILE"), "also write the summary there")(
       "quiet,q", "no live line and no summary; warnings stay")(
+      "level", po::value<int>()->value_name("N")->default_value(formats::kDefaultPackLevel),
+      "how hard traces are packed: 1 (fast) to 19 (small), 0 = not at all")(
       "no-follow", "only the first image: leave the programs that it starts alone")(
       "wait-all", "wait for processes that outlive PROGRAM")(
       "strict-order", "serialising time stamps: slower, for checking the order of others")(
@@ -170,6 +173,11 @@ std::optional<RecordOptions> parse_record_options(const std::vector<std::string>
   settings.quiet = options->count("quiet");
   settings.wait_all = options->count("wait-all");
   settings.maps = options->count("mmap");
+  settings.level = (*options)["level"].as<int>();
+  if (settings.level < 0 || settings.level > formats::kMaxPackLevel) {
+    cli::usage_error(fmt::format("--level {}: from 0 (not packed) and 1 (fast) to {} (small)",
+                                 settings.level, formats::kMaxPackLevel));
+  }
   settings.paused = options->count("paused");
   settings.delay_ns = duration_option(*options, "delay");
   settings.duration_ns = duration_option(*options, "duration");

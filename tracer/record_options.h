@@ -18,6 +18,7 @@ struct RecordOptions {
   std::uint64_t delay_ns = 0;      // paused for that long
   std::uint64_t duration_ns = 0;   // 0 = to the end
   std::uint64_t on_rss_bytes = 0;  // 0 = never; else there is a ring
+  int level = 0;                   // of packing; 0 = traces stay as the programs write them
   std::vector<std::string> program;
 };
 
