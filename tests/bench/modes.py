@@ -103,7 +103,7 @@ class Alloctape(Mode):
     @staticmethod
     def knows(library, option):
         with open(library, "rb") as f:
-            return option.encode() in f.read()
+            return option.encode() + b"\0" in f.read()
 
     def start_workload(self):
         self.stat = self.packed = None
