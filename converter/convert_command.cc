@@ -43,8 +43,11 @@ cli::CommandLine command_line() {
        po::value<std::uint64_t>()->value_name("N")->default_value(BoundedOrder::kDefaultWindow),
        "bounded: a thread may run ahead by two windows of at most N calls; windows are shorter "
        "where "
-       "the heap is at its peak")                                    //
-      ("force", "write over a workload that was not named with -o")  //
+       "the heap is at its peak")  //
+      ("maps", po::value<std::string>()->value_name("WHAT")->default_value("replay"),
+       "the program's own mappings, where they were recorded (record --mmap). replay: anonymous "
+       "ones become part of the workload. skip: malloc's API alone")  //
+      ("force", "write over a workload that was not named with -o")   //
       ("json", "print the summary as JSON");
   line.hidden.add_options()("trace", po::value<std::string>());
   line.positional.add("trace", 1);
@@ -95,6 +98,11 @@ int run(const std::vector<std::string>& arguments) {
   options.window_events = (*args)["window"].as<std::uint64_t>();
   options.tool_version = cli::version();
   if (options.window_events == 0) cli::usage_error("--window must be at least 1");
+  const auto maps = (*args)["maps"].as<std::string>();
+  if (maps != "replay" && maps != "skip") {
+    cli::usage_error(fmt::format("--maps: '{}' is none of replay, skip", maps));
+  }
+  options.maps = maps == "replay";
   const auto path = (*args)["trace"].as<std::string>();
 
   auto trace = formats::TraceFile::open(path);

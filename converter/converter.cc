@@ -33,6 +33,7 @@ std::string provenance_of(const formats::TraceFile& trace, const ConvertOptions&
       {"order", formats::order_name(options.order)},
   };
   if (options.order == wire::SyncOrder::kBounded) json["window_events"] = options.window_events;
+  if (trace.header().features & wire::kFeatureMaps) json["maps"] = options.maps ? "replay" : "skip";
   // Names come from the trace and may be no UTF-8.
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }

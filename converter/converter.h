@@ -7,6 +7,7 @@
 #include <string>
 
 #include "converter/bounded_order.h"
+#include "converter/map_script.h"
 #include "converter/slot_allocator.h"
 #include "formats/heap_walk.h"
 #include "formats/result.h"
@@ -19,6 +20,7 @@ struct ConvertOptions {
   wire::SyncOrder order = wire::SyncOrder::kBounded;
   std::uint64_t window_events = BoundedOrder::kDefaultWindow;  // bounded: longest window
   SlotPolicy slots;
+  bool maps = true;          // the program's own mappings become ops, where the trace has them
   std::string tool_version;  // for the provenance
   // Called now and then with words read so far, of TraceFile::event_words(); may be empty.
   std::function<void(std::uint64_t)> progress;
@@ -47,6 +49,7 @@ struct ConvertSummary {
   std::uint64_t failed_calls = 0;
   std::uint64_t null_releases = 0, null_queries = 0;
   std::uint64_t reallocs_to_zero = 0, reallocs_from_null = 0;
+  MapSummary maps;
   std::uint64_t forks = 0, marks = 0;
   std::uint64_t late_ops = 0;  // came after another thread had taken their thread's lane
   std::uint64_t dropped_events = 0, corrupt_blocks = 0;

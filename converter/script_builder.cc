@@ -64,6 +64,9 @@ ScriptBuilder::ScriptBuilder(const formats::TraceFile& trace, formats::WorkloadW
       slots_(sequencer_, options.slots),
       lanes_(sequencer_),
       bounded_(sequencer_, std::max<std::uint64_t>(1, options.window_events)),
+      maps_(trace.header().page_bytes, options.maps, sequencer_, slots_,
+            {[this](const Event& event) { return begin(event); },
+             [this](std::uint32_t lane, const Event& event) { end(lane, event, 0); }}),
       mark_interval_(std::max<std::uint64_t>(1, trace.ns_to_units(kMarkIntervalNs))) {
   if (trace.rss().empty()) next_rss_stamp_ = kNever;
 }
@@ -351,6 +354,8 @@ formats::WorkloadWriter::Totals ScriptBuilder::finish(const formats::WalkTotals&
   totals.peak_live_blocks = static_cast<std::uint64_t>(peak_blocks_) + known_blocks;
   totals.end_live_bytes = static_cast<std::uint64_t>(live_bytes_) + counts_.prologue_bytes;
   totals.end_live_blocks = static_cast<std::uint64_t>(live_blocks_) + known_blocks;
+  totals.peak_mapped_bytes = maps_.summary().peak_mapped_bytes;
+  totals.end_mapped_bytes = maps_.summary().end_mapped_bytes;
   totals.recorded_ns = started_ ? ns_since_first(walk.last_stamp) : 0;
   if (ops_ != 0)
     live_curve_.add({totals.recorded_ns, ops_, static_cast<std::uint64_t>(live_bytes_)});
@@ -377,6 +382,7 @@ formats::WorkloadWriter::Totals ScriptBuilder::finish(const formats::WalkTotals&
   summary.end_live_blocks = totals.end_live_blocks;
   summary.recorded_ns = totals.recorded_ns;
   summary.order = walk.order;
+  summary.maps = maps_.summary();
   summary.corrupt_blocks = walk.corrupt_blocks;
   summary.first_corruption = walk.first_corruption;
   return totals;

@@ -9,6 +9,7 @@
 #include "converter/converter.h"
 #include "converter/curve.h"
 #include "converter/lanes.h"
+#include "converter/map_script.h"
 #include "converter/sequencer.h"
 #include "converter/slot_allocator.h"
 #include "converter/unseen_blocks.h"
@@ -33,6 +34,8 @@ class ScriptBuilder final : public formats::HeapVisitor {
   void on_lost(const formats::Event&, formats::Block&) override;
   void on_lost_in_gap(const formats::Event&, formats::Block&) override;
   void on_meta(const formats::Event&) override;
+  void on_map(const formats::Event& event) override { maps_.on_map(event); }
+  void on_map_detach(const formats::Event& event) override { maps_.on_map_detach(event); }
 
   // After the walk: exits, the rest of the prologue. Fills in what the builder knows.
   formats::WorkloadWriter::Totals finish(const formats::WalkTotals& walk, ConvertSummary& summary);
@@ -62,6 +65,7 @@ class ScriptBuilder final : public formats::HeapVisitor {
   SlotAllocator slots_;
   Lanes lanes_;
   BoundedOrder bounded_;
+  MapScript maps_;
   UnseenBlocks unseen_;
   Place latest_;  // where the latest op ended (serial order)
   bool started_ = false;

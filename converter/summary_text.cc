@@ -77,6 +77,25 @@ std::string summary_text(const ConvertSummary& s, const ConvertOptions& options,
   lines.add_count("queries of NULL", s.null_queries);
   lines.add_count("reallocs to 0", s.reallocs_to_zero);
   lines.add_count("reallocs from NULL", s.reallocs_from_null);
+  if (s.maps.calls != 0) {
+    lines.add("calls of mmap's family",
+              options.maps
+                  ? fmt::format("{} made {} ops", cli::count(s.maps.calls), cli::count(s.maps.ops))
+                  : fmt::format("{} left out", cli::count(s.maps.calls)));
+  }
+  if (s.maps.ops != 0) {
+    lines.add("mappings", fmt::format("{}, at most {} at once", cli::count(s.maps.mappings),
+                                      cli::bytes(s.maps.peak_mapped_bytes)));
+  }
+  if (options.maps) {
+    lines.add_count("mappings of files", s.maps.other_mappings, " (left out)");
+    lines.add_count("moves of the break", s.maps.break_calls, " (left out)");
+    lines.add_count("failed map calls", s.maps.failed_calls, " (left out)");
+    lines.add_count("calls on unseen maps", s.maps.unseen_calls, " (left out)");
+    lines.add_count("advice", s.maps.advice_left_out, " (left out)");
+    lines.add_count("remaps of a part", s.maps.cut_remaps, " (made munmap and mmap)");
+    lines.add_count("unmaps not recorded", s.maps.missed_unmaps);
+  }
   lines.add_count("forks", s.forks);
   lines.add_count("marks", s.marks);
   lines.add_count("threads without an end", s.unended_threads);
@@ -129,6 +148,7 @@ std::string summary_json(const ConvertSummary& s, const ConvertOptions& options,
       {"null_queries", s.null_queries},
       {"reallocs_to_zero", s.reallocs_to_zero},
       {"reallocs_from_null", s.reallocs_from_null},
+      {"maps", nullptr},
       {"forks", s.forks},
       {"marks", s.marks},
       {"ops_after_thread_end", s.late_ops},
@@ -137,6 +157,22 @@ std::string summary_json(const ConvertSummary& s, const ConvertOptions& options,
       {"wall_ns", static_cast<std::uint64_t>(s.wall_seconds * 1e9)},
   };
   if (options.order == wire::SyncOrder::kBounded) json["window_events"] = options.window_events;
+  if (s.maps.calls != 0) {
+    json["maps"] = {{"calls", s.maps.calls},
+                    {"ops", s.maps.ops},
+                    {"mappings", s.maps.mappings},
+                    {"peak_bytes", s.maps.peak_mapped_bytes},
+                    {"end_bytes", s.maps.end_mapped_bytes},
+                    {"left_out",
+                     {{"all", !options.maps},
+                      {"file_mappings", s.maps.other_mappings},
+                      {"break_calls", s.maps.break_calls},
+                      {"failed_calls", s.maps.failed_calls},
+                      {"unseen_calls", s.maps.unseen_calls},
+                      {"advice", s.maps.advice_left_out}}},
+                    {"cut_remaps", s.maps.cut_remaps},
+                    {"missed_unmaps", s.maps.missed_unmaps}};
+  }
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
