@@ -109,7 +109,7 @@ std::string warning_text(const ExplainedMemory& memory, const formats::TraceFile
   return fmt::format(
       "{}: the process grew by {} of anonymous memory, but the blocks in this trace were {} at "
       "most "
-      "until then{}: the rest did not come through the calls that were recorded. Likely{} an "
+      "until then{}: the rest did not come through the calls that were recorded. Likely:{} an "
       "allocator that no preload sees, or the heap of a runtime (Java, Go, V8, Python); `alloctape "
       "doctor PROGRAM` looks for these",
       file.path(), cli::bytes(memory.rss_growth_bytes), cli::bytes(memory.live_bytes),
