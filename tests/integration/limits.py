@@ -444,11 +444,11 @@ def stderr_in_the_way(bench):
             out = process.communicate(timeout=50)[0]
         except subprocess.TimeoutExpired as late:
             process.kill()
-            raise h.Failure(f"stderr a {how}: the program hangs") from late
+            raise h.Failure(f"stderr: {how}: the program hangs") from late
         h.expect((process.returncode, out) == (plain.status, plain.stdout),
-                 f"stderr a {how}: exit status {process.returncode}, stdout {out!r}")
+                 f"stderr: {how}: exit status {process.returncode}, stdout {out!r}")
         recorded, dropped = expect_all_accounted(only_trace(traces), made)
-        h.say(f"stderr a {how}: recorded {recorded}, dropped {dropped}, no harm")
+        h.say(f"stderr: {how}: recorded {recorded}, dropped {dropped}, no harm")
 
 
 LIMITS = {f.__name__: f for f in (

@@ -65,13 +65,14 @@ itest(counter tracer counter_test.py)
 foreach(program
     abort at_exit before_main changes_directory changes_root closed_descriptors daemonizes
     dlopen_close drops_privileges errno_kept every_function every_operator exec exec_from_thread
-    failed_calls fork fork_from_thread kill not_dumpable prints_preload raw_fork realloc_edges
+    failed_calls few_descriptors fork fork_from_thread kill not_dumpable prints_preload raw_fork realloc_edges
     realloc_race segv signal_handlers signal_storm signal_timer small_stacks stack_overflow
     ten_thousand_threads thousand_threads tls_destructors underscore_exit unshares vfork_exec)
   itest(nasty.${program} tracer nasty.py ${program})
 endforeach()
 foreach(limit
-    address_space file_size full_disk full_ext4 little_space no_directory quota removed_directory)
+    address_space file_size forbidden_directory full_disk full_ext4 little_space no_directory quota
+    removed_directory stderr_in_the_way)
   itest(limits.${limit} tracer limits.py ${limit})
 endforeach()
 foreach(case seccomp set_user_id short_threads stopped under_debuggers user_allocator)

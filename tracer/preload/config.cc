@@ -17,6 +17,10 @@ Config g_config;
 
 namespace {
 
+struct {
+  uint64_t device, inode;
+} g_stderr;  // of standard error when the image started
+
 constexpr size_t kEnvironmentBytes =
     2 * 1024 * 1024;  // the kernel's usual limit for one argument list
 
@@ -102,6 +106,8 @@ const char* error_name(long error) {
       return "operation not permitted";
     case ENOENT:
       return "no such file or directory";
+    case ENOTDIR:
+      return "not a directory";
     case EROFS:
       return "read-only file system";
     case EBADF:
@@ -124,6 +130,7 @@ const char* error_name(long error) {
 void read_config() {
   if (g_config.ready) return;
   g_config.ready = true;
+  if (struct stat st; sys::fstat(2, &st) == 0) g_stderr = {st.st_dev, st.st_ino};
   const char* output = environment(wire::kEnvOutput);
   if (!output || !*output) output = wire::kDefaultOutput;
   Text path(g_config.output, sizeof g_config.output);
@@ -183,6 +190,32 @@ void leave_environment() {
   *out = 0;
 }
 
+namespace {
+
+// Whether standard error is still what the image was started with, or something else that lines may
+// be written to: a daemon closes it, and the number may become a database's.
+bool stderr_takes_lines() {
+  struct stat st;
+  if (sys::fstat(2, &st) < 0) return false;
+  if (st.st_dev == g_stderr.device && st.st_ino == g_stderr.inode) return true;
+  if (S_ISCHR(st.st_mode)) return true;
+  const long flags = sys::fcntl(2, F_GETFL, 0);
+  return S_ISREG(st.st_mode) && flags >= 0 && (flags & O_APPEND);
+}
+
+// Never waits (a pipe that nobody empties), never raises a signal (SIGPIPE, SIGXFSZ, SIGTTOU).
+void say(const char* line, size_t bytes) {
+  if (!stderr_takes_lines()) return;
+  sys::SignalsBlocked signals;
+  struct pollfd ready = {2, POLLOUT, 0};
+  if (sys::poll(&ready, 1, 0) != 1 || !(ready.revents & POLLOUT)) return;
+  const long r = sys::write(2, line, bytes);
+  if (r == -EPIPE) signals.take_back(SIGPIPE);
+  if (r == -EFBIG) signals.take_back(SIGXFSZ);
+}
+
+}  // namespace
+
 void complain(const char* what, long error) {
   char line[512], exe[256];
   const long n = sys::readlink("/proc/self/exe", exe, sizeof exe - 1);
@@ -196,7 +229,7 @@ void complain(const char* what, long error) {
     text.add(static_cast<uint64_t>(error < 0 ? -error : error)).add(")");
   }
   text.add("\n");
-  sys::write(2, text.c_str(), text.size());
+  say(text.c_str(), text.size());
 }
 
 }  // namespace alloctape::tracer

@@ -13,6 +13,8 @@ namespace {
 
 constexpr int kHighDescriptors[] = {1000, 500, 200, 60};
 constexpr int kMaxNames = 10000;
+// A program that closes descriptors in a loop may get in between looking at ours and using it.
+constexpr int kTries = 100;
 
 // Programs count on low descriptor numbers and daemons close them: move ours up.
 long move_up(long fd) {
@@ -22,6 +24,15 @@ long move_up(long fd) {
       sys::close(static_cast<int>(fd));
       return high;
     }
+  }
+  // Few are allowed: the last of them.
+  struct rlimit limit;
+  if (sys::getrlimit(RLIMIT_NOFILE, &limit) < 0) return fd;
+  for (long floor = static_cast<long>(limit.rlim_cur) - 1; floor > fd; --floor) {
+    const long high = sys::fcntl(static_cast<int>(fd), F_DUPFD_CLOEXEC, floor);
+    if (high < 0) continue;
+    sys::close(static_cast<int>(fd));
+    return high;
   }
   return fd;
 }
@@ -55,9 +66,6 @@ bool is_our_file(const Image* image, int fd) {
   return sys::fstat(fd, &st) == 0 && st.st_dev == image->device && st.st_ino == image->inode;
 }
 
-// The program may have closed our descriptor, and may have got its number for a file of its own.
-bool descriptor_is_ours(const Image* image) { return is_our_file(image, image->fd); }
-
 // What `record` has given back to the file system once it was packed does not count.
 bool exceeds_max_size(const Image* image, uint64_t end) {
   const wire::TraceHeader* h = image->header;
@@ -74,21 +82,54 @@ bool exceeds_file_size_limit(uint64_t end) {
 char g_path[4096];  // of the image's trace, to open it again; in a fork child, rewritten by the
                     // child
 
-long reopen(Image* image) {
+// Under the same number where that is free, since a thread may have a table of descriptors of its
+// own (unshare), and the number is one for all tables. Threads that get here at once end up with
+// one descriptor.
+long reopen(Image* image, int old) {
   long fd = sys::open(g_path, O_RDWR | O_CLOEXEC);
   if (fd < 0) return fd;
   if (!is_our_file(image, static_cast<int>(fd))) {
     sys::close(static_cast<int>(fd));
     return -ENOENT;
   }
-  fd = move_up(fd);
-  __atomic_store_n(&image->fd, static_cast<int>(fd), __ATOMIC_RELAXED);
-  return 0;
+  const long at_old = sys::fcntl(static_cast<int>(fd), F_DUPFD_CLOEXEC, old);
+  if (at_old >= 0) {
+    sys::close(static_cast<int>(fd));
+    fd = at_old;
+  } else {
+    fd = move_up(fd);
+  }
+  int known = old;
+  if (fd == old || (!is_our_file(image, old) &&
+                    (__atomic_compare_exchange_n(&image->fd, &known, static_cast<int>(fd), false,
+                                                 __ATOMIC_RELAXED, __ATOMIC_RELAXED) ||
+                     !is_our_file(image, known)))) {
+    __atomic_store_n(&image->fd, static_cast<int>(fd), __ATOMIC_RELAXED);
+    return fd;
+  }
+  sys::close(static_cast<int>(fd));
+  return known;
+}
+
+// Calls op(descriptor), again where the descriptor was closed just before.
+template <typename Op>
+long on_file(Image* image, Op op) {
+  long r = -EBADF;
+  for (int i = 0; i < kTries && r == -EBADF; ++i) {
+    r = ensure_descriptor(image);
+    if (r >= 0) r = op(static_cast<int>(r));
+    if (r == -EINTR) r = -EBADF;
+  }
+  return r;
 }
 
 }  // namespace
 
-long ensure_descriptor(Image* image) { return descriptor_is_ours(image) ? 0 : reopen(image); }
+// The program may have closed our descriptor, and may have got its number for a file of its own.
+long ensure_descriptor(Image* image) {
+  const int fd = __atomic_load_n(&image->fd, __ATOMIC_RELAXED);
+  return is_our_file(image, fd) ? fd : reopen(image, fd);
+}
 
 long create_trace_file(char* path, size_t path_capacity, uint32_t* sequence) {
   for (uint32_t i = 0; i < kMaxNames; ++i) {
@@ -123,12 +164,11 @@ long write_at(Image* image, struct iovec* parts, int count, uint64_t offset) {
   uint64_t bytes = 0;
   for (int i = 0; i < count; ++i) bytes += parts[i].iov_len;
   if (exceeds_max_size(image, offset + bytes)) return kMaxSizeReached;
-  if (exceeds_file_size_limit(offset + bytes)) return -EFBIG;
-  long r = ensure_descriptor(image);
-  if (r < 0) return r;
+  sys::SignalsBlocked signals;
   while (bytes) {
-    r = sys::pwritev(image->fd, parts, count, offset);
-    if (r == -EINTR) continue;
+    if (exceeds_file_size_limit(offset + bytes)) return -EFBIG;
+    long r = on_file(image, [&](int fd) { return sys::pwritev(fd, parts, count, offset); });
+    if (r == -EFBIG) signals.take_back(SIGXFSZ);
     if (r < 0) return r;
     if (r == 0) return -EIO;
     bytes -= r;
@@ -147,15 +187,13 @@ long write_at(Image* image, struct iovec* parts, int count, uint64_t offset) {
 }
 
 long read_at(Image* image, void* to, uint64_t bytes, uint64_t offset) {
-  long r = ensure_descriptor(image);
-  if (r < 0) return r;
+  long r;
   for (uint64_t done = 0; done < bytes; done += r) {
-    r = sys::pread(image->fd, static_cast<char*>(to) + done, bytes - done, offset + done);
-    if (r == -EINTR)
-      r = 0;
-    else if (r < 0)
-      return r;
-    else if (r == 0) {
+    r = on_file(image, [&](int fd) {
+      return sys::pread(fd, static_cast<char*>(to) + done, bytes - done, offset + done);
+    });
+    if (r < 0) return r;
+    if (r == 0) {
       memset(static_cast<char*>(to) + done, 0, bytes - done);
       return 0;
     }
@@ -167,24 +205,33 @@ long read_at(Image* image, void* to, uint64_t bytes, uint64_t offset) {
 long allocate(Image* image, uint64_t offset, uint64_t bytes) {
   if (exceeds_max_size(image, offset + bytes)) return kMaxSizeReached;
   if (exceeds_file_size_limit(offset + bytes)) return -EFBIG;
-  long r = ensure_descriptor(image);
-  if (r < 0) return r;
-  r = sys::fallocate(image->fd, offset, bytes);
-  if (r != -EOPNOTSUPP && r != -ENOSYS && r != -EINVAL) return r;
-  static const char zeros[4096] = {};
-  for (uint64_t done = 0; done < bytes; done += sizeof zeros) {
-    r = sys::pwrite(image->fd, zeros, sizeof zeros, offset + done);
-    if (r < 0) return r;
+  sys::SignalsBlocked signals;
+  long r = on_file(image, [&](int fd) { return sys::fallocate(fd, offset, bytes); });
+  if (r == -EOPNOTSUPP || r == -ENOSYS || r == -EINVAL) {
+    static const char zeros[4096] = {};
+    r = 0;
+    for (uint64_t done = 0; done < bytes && r >= 0; done += sizeof zeros)
+      r = on_file(image,
+                  [&](int fd) { return sys::pwrite(fd, zeros, sizeof zeros, offset + done); });
   }
-  return 0;
+  if (r == -EFBIG) signals.take_back(SIGXFSZ);
+  return r < 0 ? r : 0;
 }
 
 long map_extent(Image* image, uint64_t bytes, void** mapping) {
   const uint64_t offset = claim(image, bytes, image->header->page_bytes);
-  const long r = allocate(image, offset, bytes);
+  long r = allocate(image, offset, bytes);
   if (r < 0) return r;
-  void* p = sys::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, image->fd, offset);
-  if (!p) return -ENOMEM;
+  r = on_file(image, [&](int fd) {
+    const long at = sys::map(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
+    if (at < 0 && at > -4096) return at;
+    // Had the number become another file's in between, that file would be what is mapped.
+    if (is_our_file(image, fd)) return at;
+    sys::munmap(reinterpret_cast<void*>(at), bytes);
+    return long{-EBADF};
+  });
+  if (r < 0) return r;
+  void* p = reinterpret_cast<void*>(r);
   sys::madvise(p, bytes, MADV_DONTFORK);
   *mapping = p;
   return 0;

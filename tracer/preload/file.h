@@ -1,9 +1,10 @@
 // The trace file from inside the tracee: claiming space in it and writing to it.
 //
 // Nothing here may disturb the program: a descriptor that was closed and reused is recognised
-// before every write (device and inode), limits are looked up before they can raise SIGXFSZ, and
-// space that is going to be mapped is allocated first, so that a full disk is an error code and
-// never SIGBUS. Errors are -errno. Thread safety: all functions.
+// before every write (device and inode); limits are looked up first, and where one is lowered at
+// that very moment, SIGXFSZ is blocked and taken back; space that is going to be mapped is
+// allocated first, so that a full disk is an error code and never SIGBUS. Errors are -errno. Thread
+// safety: all functions.
 #pragma once
 
 #include <stddef.h>
@@ -23,7 +24,7 @@ inline constexpr long kMaxSizeReached = -10000;
 // name that was free.
 long create_trace_file(char* path, size_t path_capacity, uint32_t* sequence);
 
-// Sees to it that image->fd is the trace's. 0 or an error.
+// Sees to it that image->fd is the trace's. Its number, or an error.
 long ensure_descriptor(Image* image);
 // An atomically claimed range of the file that nobody else writes to.
 uint64_t claim(Image* image, uint64_t bytes, uint64_t alignment);

@@ -29,8 +29,8 @@ struct Image {
   Stream* idle;               // left by ended threads, through Stream::next_idle
   Stream* late;               // shared by those that have no stream: see stream.h
   uint32_t dense;             // stamps on every event
-  uint32_t reserved;
-  Stream* pool;  // stream records not yet in use
+  uint32_t stays_small;       // atomic; no large staging buffers: address space or file are full
+  Stream* pool;               // stream records not yet in use
   size_t pool_left;
   Stream* resting;     // atomic; of threads without a stream while the image is paused
   uint8_t* ring_busy;  // one for each slot of the ring: somebody is writing to it

@@ -60,7 +60,12 @@ void keep_anchor(Image* image) {
 void grow(Image* image, Stream* s) {
   wire::BlockHeader* old = s->staging;
   void* extent;
-  if (map_extent(image, kLargeStaging, &extent) < 0) return;
+  if (__atomic_load_n(&image->stays_small, __ATOMIC_RELAXED)) return;
+  if (map_extent(image, kLargeStaging, &extent) < 0) {
+    // Not tried again and again: each time space in the file has been allocated for nothing.
+    __atomic_store_n(&image->stays_small, 1u, __ATOMIC_RELAXED);
+    return;
+  }
   auto* staging = static_cast<wire::BlockHeader*>(extent);
   staging->dropped_events = old->dropped_events;
   adopt_staging(s, old->stream, staging, kLargeStaging, old->sequence + 1);

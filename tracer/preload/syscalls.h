@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -71,10 +72,16 @@ inline int gettid() { return static_cast<int>(call(SYS_gettid)); }
 inline long getrlimit(int what, struct rlimit* r) {
   return call(SYS_prlimit64, 0, what, 0, word(r));
 }
+inline long poll(struct pollfd* fds, unsigned n, int milliseconds) {
+  return call(SYS_poll, word(fds), n, milliseconds);
+}
 inline void sched_yield() { call(SYS_sched_yield); }
+// The address, or -errno.
+inline long map(void* at, size_t n, int prot, int flags, int fd, uint64_t off) {
+  return call(SYS_mmap, word(at), static_cast<long>(n), prot, flags, fd, static_cast<long>(off));
+}
 inline void* mmap(void* at, size_t n, int prot, int flags, int fd, uint64_t off) {
-  const long r =
-      call(SYS_mmap, word(at), static_cast<long>(n), prot, flags, fd, static_cast<long>(off));
+  const long r = map(at, n, prot, flags, fd, off);
   return r < 0 && r > -4096 ? nullptr : reinterpret_cast<void*>(r);
 }
 inline long munmap(void* p, size_t n) { return call(SYS_munmap, word(p), static_cast<long>(n)); }
@@ -90,6 +97,12 @@ class SignalsBlocked {
     call(SYS_rt_sigprocmask, SIG_SETMASK, word(&all), word(&old_), sizeof all);
   }
   ~SignalsBlocked() { call(SYS_rt_sigprocmask, SIG_SETMASK, word(&old_), 0, sizeof old_); }
+  // Takes back a signal that a call of ours has just raised for this thread: SIGPIPE, SIGXFSZ.
+  void take_back(int signal) {
+    const uint64_t wanted = uint64_t{1} << (signal - 1);
+    const struct timespec now = {0, 0};
+    call(SYS_rt_sigtimedwait, word(&wanted), 0, word(&now), sizeof wanted);
+  }
   SignalsBlocked(const SignalsBlocked&) = delete;
   SignalsBlocked& operator=(const SignalsBlocked&) = delete;
 
