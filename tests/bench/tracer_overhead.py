@@ -29,8 +29,8 @@ SIZES = {
     "full": (9, 3, 4_000_000, 0.25, 1.0),
 }
 # Where these modes have nothing to add, they are left out: time is better spent on rounds.
-LOOPS_ONLY = {"forwarding + rdtsc", "strict order", "usable sizes", "latency", "mtrace"}
-PROGRAMS_ONLY = {"alloctape record"}
+LOOPS_ONLY = {"forwarding + rdtsc", "preload alone", "strict order", "usable sizes", "latency",
+              "mtrace"}
 
 
 def wall_per_call(sample):
@@ -298,7 +298,7 @@ def main():
     try:
         with tempfile.TemporaryDirectory(prefix="alloctape-bench-", dir=a.scratch) as scratch:
             for workload in workloads:
-                skipped = LOOPS_ONLY if workload.program else PROGRAMS_ONLY
+                skipped = LOOPS_ONLY if workload.program else ()
                 result = measure(workload, [m for m in modes if m.name not in skipped], size, scratch)
                 results.append(result)
                 if not quiet:

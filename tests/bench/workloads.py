@@ -139,20 +139,27 @@ def make_cc1plus(path, folder, scale):
     return [path, "-quiet", "-fpreprocessed", "-std=c++20", "-fsyntax-only", unit]
 
 
-# Parsing, grouping and joining text: small objects by the million.
+# A translator's work on Python's own library (trees, tables, code), then a data job on text: small
+# objects by the million, of many kinds and lives.
 PYTHON = """
-import collections, json, re
-rows = [{{"id": i, "name": "row %d" % (i * 7919 % 20011), "tags": ["t%d" % (i % 37), "u%d" % (i % 41)],
-          "value": i * 0.5}} for i in range({rows})]
-text = json.dumps(rows)
-rows = json.loads(text)
+import ast, collections, glob, json, os, re, sysconfig
 groups = collections.defaultdict(list)
+for path in sorted(glob.glob(os.path.join(sysconfig.get_path("stdlib"), "[a-t]*.py")))[:{files}]:
+    with open(path, encoding="utf-8", errors="replace") as f:
+        text = f.read()
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            groups[node.name].append(ast.unparse(node))
+    compile(tree, path, "exec")
+    words = collections.Counter(re.findall(r"[A-Za-z_]+", text))
+    groups["/words"].append(json.dumps(words.most_common()))
+rows = [json.loads(words) for words in groups["/words"]]
+total = collections.Counter()
 for row in rows:
-    for tag in row["tags"]:
-        groups[tag].append((row["name"].upper(), row["value"] + 1))
-words = collections.Counter(re.findall(r"[a-z]+|[0-9]+", text))
-lines = ["%s:%d:%s" % (tag, len(v), "".join(n for n, _ in v[:50])) for tag, v in groups.items()]
-print(sum(map(len, lines)), len(words), sorted(words.items(), key=lambda w: (-w[1], w[0]))[0])
+    for word, count in row:
+        total[word] += count
+print(len(groups), sorted(total.items(), key=lambda w: (-w[1], w[0]))[:3])
 """
 
 
@@ -163,7 +170,7 @@ def find_python():
 
 
 def make_python(path, folder, scale):
-    script = write(folder, "group.py", PYTHON.format(rows=max(1000, int(90_000 * scale))))
+    script = write(folder, "library.py", PYTHON.format(files=max(2, int(45 * scale))))
     return [path, "-s", script]
 
 
