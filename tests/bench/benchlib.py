@@ -44,7 +44,7 @@ def pairs(text):
 
 
 def run_measured(argv, env, folder, timeout=300):
-    """Runs argv to its end, in `folder`, with its output in a file there: nobody reads beside it."""
+    """Runs argv to its end, in `folder`, its output in a file there: nobody reads beside it."""
     output = os.path.join(folder, "output")
     errors = os.path.join(folder, "errors")
     with open(output, "wb") as out, open(errors, "wb") as err:
@@ -80,8 +80,8 @@ def run_measured(argv, env, folder, timeout=300):
 
 
 def interleave(rounds, modes, run, seed=1):
-    """run(mode) -> Sample, each mode once a round, in an order that chance decides; the first mode is
-    what the others are compared with. A mode may have fewer rounds (mode.rounds). Returns
+    """run(mode) -> Sample, each mode once a round, in an order that chance decides; the first mode
+    is what the others are compared with. A mode may have fewer rounds (mode.rounds). Returns
     {mode: {round: Sample}}; a mode that fails is dropped, with a line on stderr, and marked
     (mode.failed)."""
     chance = random.Random(seed)
@@ -128,8 +128,8 @@ def environment():
     cpu = "unknown"
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as f:
-            cpu = next((line.split(":", 1)[1].strip() for line in f if line.startswith("model name")),
-                       cpu)
+            names = (line.split(":", 1)[1].strip() for line in f if line.startswith("model name"))
+            cpu = next(names, cpu)
     except OSError:
         pass
     return {"cpu": cpu, "cores": os.cpu_count(), "kernel": platform.release(),

@@ -1,6 +1,6 @@
-// The floor of every interposer: forwards the malloc family through RTLD_NEXT and does nothing else.
-// With -DREAD_CLOCK also reads the time stamp counter once a call, where a tracer would: before what
-// releases, after what acquires.
+// The floor of every interposer: forwards the malloc family through RTLD_NEXT and does nothing
+// else. With -DREAD_CLOCK also reads the time stamp counter once a call, where a tracer would:
+// before what releases, after what acquires.
 //
 // For measuring only: what happens before the constructor ran is looked up on the spot, which does
 // for a dynamic linker that does not allocate while it looks up a name that exists.

@@ -27,7 +27,7 @@ def find_library(*names):
 
 
 class Mode:
-    """rounds: at most so many (None: all). share: the part of the calls it is given, for the slow."""
+    """rounds: at most so many (None: all). share: the part of the calls that the slow are given."""
 
     def __init__(self, name, kind, preload=(), env=None, rounds=None, share=1.0, needs=None):
         self.name, self.kind, self.preload, self.env = name, kind, list(preload), env or {}
@@ -37,7 +37,8 @@ class Mode:
         self.failed = False
 
     def environment(self, folder):
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("ALLOCTAPE_", "LD_PRELOAD"))}
+        env = {k: v for k, v in os.environ.items()
+               if not k.startswith(("ALLOCTAPE_", "LD_PRELOAD"))}
         if self.preload:
             env["LD_PRELOAD"] = ":".join(self.preload)
         env.update({k: v.replace("FOLDER", folder) for k, v in self.env.items()})
@@ -80,7 +81,7 @@ class FileMode(Mode):
 
 
 class Alloctape(Mode):
-    """Events and losses come from `alloctape stat`, once: they do not change from round to round."""
+    """Events and losses come from `alloctape stat`, once: they are the same in every round."""
 
     def __init__(self, name, build, options, rounds=None, recorder=False):
         self.tool = os.path.join(build, "alloctape")
@@ -144,8 +145,8 @@ class Alloctape(Mode):
 
 
 class Lttng(Mode):
-    """LTTng-ust's libc wrapper into a session of its own. Its consumer daemon writes the files: that
-    work is in nobody's CPU time here but shows in the wall time."""
+    """LTTng-ust's libc wrapper into a session of its own. Its consumer daemon writes the files:
+    that work is in nobody's CPU time here but shows in the wall time."""
 
     daemon = None  # started by us
     users = 0
@@ -225,8 +226,9 @@ def all_modes(build, peers, peer_rounds, peer_share):
         path = os.path.join(bench, library)
         modes.append(Mode(name, "floor", preload=[path],
                           needs=None if os.path.exists(path) else f"{path} is not built"))
-    # "alloctape" is the tracer as it works under `record`, without the work that `record` itself does
-    # beside it: packing. That is in "alloctape record", on the clock and in a program's CPU time.
+    # "alloctape" is the tracer as it works under `record`, without the work that `record` itself
+    # does beside it: packing. That is in "alloctape record", on the clock and in a program's CPU
+    # time.
     for name, options in (("paused", "paused"), ("alloctape", "owners"), ("preload alone", ""),
                           ("dense stamps", "dense"), ("strict order", "strict"),
                           ("usable sizes", "usable"), ("latency", "latency")):
@@ -247,6 +249,7 @@ def all_modes(build, peers, peer_rounds, peer_share):
     modes.append(Lttng("LTTng-ust, lossless", True, **slow))
     modes.append(peer("heaptrack", "libheaptrack_preload.so", "heaptrack",
                       {"DUMP_HEAPTRACK_OUTPUT": "FOLDER/heaptrack"}))
-    modes.append(peer("mtrace", "libc_malloc_debug.so.0", "libc6", {"MALLOC_TRACE": "FOLDER/mtrace"},
+    modes.append(peer("mtrace", "libc_malloc_debug.so.0", "libc6",
+                      {"MALLOC_TRACE": "FOLDER/mtrace"},
                       preload=[os.path.join(bench, "start_mtrace.so")]))
     return modes

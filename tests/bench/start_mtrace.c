@@ -1,4 +1,5 @@
-// Turns glibc's mtrace on in a program that does not call it: preloaded beside libc_malloc_debug.so.
+// Turns glibc's mtrace on in a program that does not call it: preloaded beside
+// libc_malloc_debug.so.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 

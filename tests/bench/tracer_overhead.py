@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""What tracing costs: each way of tracing beside the untraced run, in turn, on loops that do nothing
-but call the API and on whole programs.
+"""What tracing costs: each way of tracing beside the untraced run, in turn, on loops that do
+nothing but call the API and on whole programs.
 
     tracer_overhead.py --build build [--quick | --full] [--json FILE]
 
-Figures are medians over rounds; in each round the modes run once, in random order, and differences are
-taken within the round, since machines drift. `wall` is the time on the clock, `CPU` user and system
-time of the program and of what the tracer does inside it (not of LTTng's consumer daemon): on a busy
-machine believe CPU. `best` compares the best run of each mode, which noise touches least.
+Figures are medians over rounds; in each round the modes run once, in random order, and differences
+are taken within the round, since machines drift. `wall` is the time on the clock, `CPU` user and
+system time of the program and of what the tracer does inside it (not of LTTng's consumer daemon): on
+a busy machine believe CPU. `best` compares the best run of each mode, which noise touches least.
 """
 import argparse
 import os
@@ -38,7 +38,7 @@ def wall_per_call(sample):
 
 
 def cpu_per_call(sample):
-    # The median slice, where there is one: what a page fault or a switch of tasks costs is not in it.
+    # The median slice, where there is one: what a switch of tasks costs is not in it.
     return sample.said.get("slice_ns", sample.said["cpu_ns"])
 
 
@@ -70,7 +70,7 @@ class Result:
         self.ours = self.added(ours).median if ours else None
 
     def added(self, mode):
-        """Of loops ns per call by the clock, of programs percent of CPU time: the leading figure."""
+        """Of CPU time: ns per call of loops, percent of programs."""
         if self.workload.program:
             return benchlib.paired_percent(self.samples[mode], self.base, lambda s: s.cpu)
         return benchlib.paired(self.samples[mode], self.base, cpu_per_call)
@@ -86,7 +86,7 @@ class Result:
 
     def bytes_per_event(self, mode):
         sample, events = first(self.samples[mode]), self.events_of(mode)
-        if mode.kind in ("base", "floor") or not sample.bytes or not events or mode.name == "paused":
+        if mode.kind in ("base", "floor") or mode.name == "paused" or not sample.bytes or not events:
             return None
         return sample.bytes / max(1, events - (sample.lost or 0))
 
@@ -102,7 +102,8 @@ class Result:
         events = self.events_of(mode)
         if not events or mode.kind == "base":
             return "-"
-        return f"{1e9 * benchlib.paired(self.samples[mode], self.base, lambda s: s.cpu).median / events:.0f}"
+        added = benchlib.paired(self.samples[mode], self.base, lambda s: s.cpu).median
+        return f"{1e9 * added / events:.0f}"
 
     def times_ours(self, mode):
         if self.ours is None or self.ours <= 0 or mode.kind == "base":
@@ -208,8 +209,8 @@ def targets(results):
             rows.append([text, f"{limit:g}{unit}", "-", "-"])
         else:
             reached = value >= limit if at_least else value <= limit
-            rows.append([text, f"{'>=' if at_least else '<='} {limit:g}{unit}", f"{value:.2f}{unit}",
-                         "yes" if reached else "no"])
+            aim = f"{'>=' if at_least else '<='} {limit:g}{unit}"
+            rows.append([text, aim, f"{value:.2f}{unit}", "yes" if reached else "no"])
 
     def added(result, mode):
         return result.added(mode).median
@@ -229,8 +230,8 @@ def targets(results):
                 wall = [benchlib.paired(result.samples[result.modes[name]], result.base,
                                         wall_per_call).median for name in (peer, "alloctape")]
                 if wall[1] > 0:
-                    goal(f"{peer} against alloctape by the clock, {workload[7:]}", wall[0] / wall[1],
-                         limit, " times", True)
+                    goal(f"{peer} against alloctape by the clock, {workload[7:]}",
+                         wall[0] / wall[1], limit, " times", True)
     for program, limit in (("cc1plus", 3), ("sqlite3", 3), ("python3", 10),
                            ("python3, PYTHONMALLOC=malloc", 10)):
         goal(f"{program}, whole process", figure(program, "alloctape", added), limit, "%")
@@ -241,7 +242,8 @@ def targets(results):
         value = figure(workload, "alloctape", Result.packed_per_event)
         if value is not None:
             goal(f"packed bytes an event, {workload}", value, limit, "")
-    goal("RSS added, 1 thread", figure(one, "alloctape", lambda r, m: r.rss(m).median), 1024, " KiB")
+    goal("RSS added, 1 thread", figure(one, "alloctape", lambda r, m: r.rss(m).median), 1024,
+         " KiB")
     lost = [r.lost(m) for r in results for m in r.samples
             if m.kind == "alloctape" and r.lost(m) is not None]
     if lost:
@@ -273,7 +275,7 @@ def main():
     p.add_argument("--build", default="build", help="build directory")
     p.add_argument("--smoke", action="store_true", help="does it run at all? (ten seconds)")
     p.add_argument("--quick", action="store_true", help="rough figures (a minute)")
-    p.add_argument("--full", action="store_true", help="for the record (ten minutes, machine quiet)")
+    p.add_argument("--full", action="store_true", help="for the record (10 minutes, machine quiet)")
     p.add_argument("--modes", metavar="REGEX", help="only these, beside untraced")
     p.add_argument("--workloads", metavar="REGEX", help="only these")
     p.add_argument("--no-peers", action="store_true", help="alloctape alone")
@@ -299,7 +301,8 @@ def main():
         with tempfile.TemporaryDirectory(prefix="alloctape-bench-", dir=a.scratch) as scratch:
             for workload in workloads:
                 skipped = LOOPS_ONLY if workload.program else ()
-                result = measure(workload, [m for m in modes if m.name not in skipped], size, scratch)
+                result = measure(workload, [m for m in modes if m.name not in skipped], size,
+                                 scratch)
                 results.append(result)
                 if not quiet:
                     print(result.text() + "\n", flush=True)

@@ -54,7 +54,8 @@ create table customer (id integer primary key, name text, town text);
 create table sale (id integer primary key, customer integer, item text, price real, day integer);
 begin;
 with recursive n(i) as (select 1 union all select i + 1 from n where i < {customers})
-insert into customer select i, printf('customer %06d', i * 7919 % 1000003), 'town ' || (i % 211) from n;
+insert into customer select i, printf('customer %06d', i * 7919 % 1000003),
+  'town ' || (i % 211) from n;
 with recursive n(i) as (select 1 union all select i + 1 from n where i < {sales})
 insert into sale select i, 1 + i * 31 % {customers}, 'item number ' || (i * 7919 % 20011),
   (i % 977) * 0.25, i % 365 from n;
@@ -63,7 +64,8 @@ create index sale_by_customer on sale (customer, day);
 create index sale_by_item on sale (item);
 select town, count(*), sum(price), group_concat(distinct item) from customer
   join sale on sale.customer = customer.id where day < 40 group by town order by 3 desc limit 10;
-select item, avg(price) from sale where item like 'item number 1%' group by item order by 2, 1 limit 10;
+select item, avg(price) from sale where item like 'item number 1%' group by item
+  order by 2, 1 limit 10;
 select count(*) from (select distinct customer, item from sale);
 update sale set price = price * 1.1, item = item || ' (old)' where day between 100 and 140;
 delete from sale where day > 340;
@@ -165,8 +167,8 @@ print(len(groups), sorted(total.items(), key=lambda w: (-w[1], w[0]))[:3])
 
 def find_python():
     # The system's own: one that a version manager built or wrapped says less about others.
-    return next((p for p in ("/usr/bin/python3", shutil.which("python3")) if p and os.path.exists(p)),
-                None)
+    candidates = ("/usr/bin/python3", shutil.which("python3"))
+    return next((p for p in candidates if p and os.path.exists(p)), None)
 
 
 def make_python(path, folder, scale):
