@@ -133,8 +133,12 @@ const std::vector<std::vector<BlockRef>>& TraceFile::streams() const {
 const std::vector<wire::RssSample>& TraceFile::rss() const { return state_->scan.rss; }
 std::uint64_t TraceFile::dropped_events() const { return state_->dropped_events; }
 const std::vector<TraceMark>& TraceFile::marks() const { return state_->scan.marks; }
-std::uint64_t TraceFile::overwritten_events() const { return state_->header.overwritten_events; }
-std::uint64_t TraceFile::overwritten_blocks() const { return state_->header.overwritten_blocks; }
+std::uint64_t TraceFile::overwritten_events() const {
+  return state_->header.overwritten_events + state_->scan.overwritten_events;
+}
+std::uint64_t TraceFile::overwritten_blocks() const {
+  return state_->header.overwritten_blocks + state_->scan.overwritten_blocks;
+}
 std::uint64_t TraceFile::event_words() const { return state_->scan.event_words; }
 bool TraceFile::truncated() const { return state_->scan.truncated; }
 const std::vector<Error>& TraceFile::warnings() const { return state_->scan.warnings; }

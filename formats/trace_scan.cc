@@ -475,7 +475,13 @@ class Scanner {
           }
           continue;
         }
-        if (f.ref.sequence != due && !((ring_ || reset_stamp_ != 0) && blocks.empty())) {
+        if (f.ref.sequence != due && ring_ && !blocks.empty()) {
+          // Slots are overwritten in turn, but a thread may be late with its turn. What a ring
+          // keeps of a stream is the end of it, without gaps.
+          if (f.staged) scan_.tail_without_body = true;
+          for (const BlockRef& block : blocks) pass_over(block);
+          blocks.clear();
+        } else if (f.ref.sequence != due && !((ring_ || reset_stamp_ != 0) && blocks.empty())) {
           if (f.staged) scan_.tail_without_body = true;
           warn(f.ref.offset, "sequence",
                fmt::format("stream {} continues with block {} where block {} is due", stream,
@@ -490,6 +496,13 @@ class Scanner {
       scan_.streams.push_back(std::move(blocks));
       scan_.stream_numbers.push_back(stream);
     }
+  }
+
+  void pass_over(const BlockRef& block) {
+    wire::BlockHeader header;
+    std::memcpy(&header, file_.data() + block.offset, sizeof header);
+    scan_.overwritten_events += header.events;
+    ++scan_.overwritten_blocks;
   }
 
   // Leading blocks that have nothing but events from before the reset: those whose successor begins

@@ -24,6 +24,8 @@ struct TraceScan {
   TraceMetadata metadata;
   std::uint64_t dropped_events = 0;  // of staging extents
   std::uint64_t event_words = 0;
+  // Of a ring, where more than the header counts had to be left out.
+  std::uint64_t overwritten_events = 0, overwritten_blocks = 0;
   bool truncated = false;
   // A stream has its staged tail, but not the block before it. In a trace that is being written
   // this means that the block reached the file after the file was mapped: map it again.

@@ -7,7 +7,7 @@
 // 3. The headers of all slots are read, together with the count of what was overwritten. No slot
 //    was taken during that reading (else it is done again), so this is the ring of one instant:
 //    what is not in it is in the count. A block that was in a buffer in step 2 and is in the ring
-//    now is the same block: readers take the buffer.
+//    now is the same block: the buffer is taken.
 // 4. The slots are copied, those first that will be overwritten first. A slot whose header has
 //    changed when its copy is done is lost: its events are added to the count. Thus the count is of
 //    the copy, not of the trace, and it is written last.
@@ -26,6 +26,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <map>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -41,11 +42,13 @@ namespace {
 
 constexpr timespec kEventsSettle = {0, 2'000'000};
 constexpr timespec kMoment = {0, 100'000};
+constexpr std::size_t kBatchSlots = 1024;  // 64 MiB
 constexpr int kIndexTries = 200, kStagingTries = 1000;
 
 struct SlotEntry {
   std::uint64_t slot;
   wire::BlockHeader header;
+  bool taken = false;  // copied whole
 };
 
 class Copier {
@@ -65,7 +68,12 @@ class Copier {
   void copy_staging(std::uint64_t offset, std::uint64_t bytes);
   void read_index();
   bool try_index();
+  bool is_later(const wire::BlockHeader& block) const;
   void copy_slots();
+  bool take_slot(const SlotEntry& entry, std::byte* to) const;
+  std::uint64_t slot_offset(const SlotEntry& entry) const {
+    return ring_offset_ + entry.slot * wire::kRingSlotBytes;
+  }
   void write_header(std::uint64_t reset_stamp);
   void cut();
   void cut_stream(const formats::TraceFile& trace, std::uint32_t stream);
@@ -87,6 +95,7 @@ class Copier {
   std::uint64_t cut_stamp_ = 0;
   std::uint64_t index_next_ = 0;
   std::vector<SlotEntry> index_;
+  std::map<std::uint32_t, std::uint64_t> tails_;  // by stream: the block that its buffer is
   RingSnapshot result_;
   std::string path_;
 };
@@ -198,6 +207,7 @@ void Copier::copy_staging(std::uint64_t offset, std::uint64_t bytes) {
     copy.clear();
     if (tries > kStagingTries / 2) nanosleep(&kMoment, nullptr);
   }
+  if (header.staging_state == wire::StagingState::kActive) tails_[header.stream] = header.sequence;
   write(&header, sizeof header, offset);
   if (!copy.empty()) {
     write(copy.data(), copy.size() * sizeof(std::uint64_t), offset + sizeof header);
@@ -211,7 +221,7 @@ bool Copier::try_index() {
   const std::uint64_t blocks = __atomic_load_n(&source().overwritten_blocks, __ATOMIC_ACQUIRE);
   for (std::uint64_t slot = 0; slot < std::min(index_next_, slots_); ++slot) {
     SlotEntry entry{slot, {}};
-    const auto* live = at<const wire::BlockHeader>(ring_offset_ + slot * wire::kRingSlotBytes);
+    const auto* live = at<const wire::BlockHeader>(slot_offset(entry));
     std::memcpy(&entry.header, live, sizeof entry.header);
     const std::uint64_t room = wire::kRingSlotBytes - sizeof(wire::BlockHeader);
     if (entry.header.magic == wire::kBlockMagic && entry.header.payload_bytes <= room) {
@@ -236,32 +246,55 @@ void Copier::read_index() {
   result_.exact = false;
 }
 
+// The buffers were copied after T: all that a stream wrote until then is in its copy and in blocks
+// before it. What it has written since is neither in the snapshot nor overwritten.
+bool Copier::is_later(const wire::BlockHeader& block) const {
+  const auto tail = tails_.find(block.stream);
+  return tail != tails_.end() && block.sequence >= tail->second;
+}
+
 void Copier::copy_slots() {
+  std::erase_if(index_, [this](const SlotEntry& e) { return is_later(e.header); });
   // The slot that is taken next holds the oldest block.
   const std::uint64_t oldest = index_next_ % slots_;
   const auto age = [&](const SlotEntry& e) { return (e.slot + slots_ - oldest) % slots_; };
   std::sort(index_.begin(), index_.end(),
             [&](const SlotEntry& a, const SlotEntry& b) { return age(a) < age(b); });
-  std::vector<std::byte> buffer(wire::kRingSlotBytes);
-  for (const SlotEntry& entry : index_) {
-    const std::uint64_t offset = ring_offset_ + entry.slot * wire::kRingSlotBytes;
-    const std::size_t bytes = sizeof entry.header + entry.header.payload_bytes;
-    std::memcpy(buffer.data(), at<const std::byte>(offset), bytes);
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    wire::BlockHeader now;
-    std::memcpy(&now, at<const wire::BlockHeader>(offset), sizeof now);
-    // The tracer takes the header away before it touches the payload.
-    if (std::memcmp(&now, &entry.header, sizeof now) == 0) {
-      std::memcpy(buffer.data(), &entry.header, sizeof entry.header);
-      write(buffer.data(), bytes, offset);
-    } else {
-      result_.overwritten_events += entry.header.events;
-      ++result_.overwritten_blocks;
-      ++result_.lost_blocks;
+  // In memory first, some at a time: copies to a file take several times as long, and meanwhile the
+  // program goes on overwriting.
+  const std::size_t batch = std::min<std::size_t>(index_.size(), kBatchSlots);
+  std::vector<std::byte> buffer(batch * wire::kRingSlotBytes);
+  for (std::size_t first = 0; first < index_.size(); first += batch) {
+    const std::size_t end = std::min(first + batch, index_.size());
+    for (std::size_t i = first; i < end; ++i) {
+      index_[i].taken = take_slot(index_[i], buffer.data() + (i - first) * wire::kRingSlotBytes);
+    }
+    for (std::size_t i = first; i < end; ++i) {
+      const SlotEntry& entry = index_[i];
+      if (entry.taken) {
+        write(buffer.data() + (i - first) * wire::kRingSlotBytes,
+              sizeof entry.header + entry.header.payload_bytes, slot_offset(entry));
+      } else {
+        result_.overwritten_events += entry.header.events;
+        ++result_.overwritten_blocks;
+        ++result_.lost_blocks;
+      }
     }
   }
   const std::uint64_t next = __atomic_load_n(&source().ring_next, __ATOMIC_RELAXED);
   if (next - index_next_ >= slots_) result_.exact = false;
+}
+
+// False: it was overwritten meanwhile. The tracer takes a block's header away before it touches the
+// payload, so a header that has stayed vouches for what was copied before it was looked at.
+bool Copier::take_slot(const SlotEntry& entry, std::byte* to) const {
+  std::memcpy(to, at<const std::byte>(slot_offset(entry)),
+              sizeof entry.header + entry.header.payload_bytes);
+  __atomic_thread_fence(__ATOMIC_ACQUIRE);
+  wire::BlockHeader now;
+  std::memcpy(&now, at<const wire::BlockHeader>(slot_offset(entry)), sizeof now);
+  std::memcpy(to, &entry.header, sizeof entry.header);
+  return std::memcmp(&now, &entry.header, sizeof now) == 0;
 }
 
 void Copier::write_header(std::uint64_t reset_stamp) {
