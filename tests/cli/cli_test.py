@@ -177,6 +177,51 @@ def check_man_pages_format_without_complaint(c):
         assert process.returncode == 0 and process.stderr == b"", f"{name}\n{Result(process)}"
 
 
+# doctor.
+
+def check_doctor_tells_one_finding_a_line_and_a_verdict(c):
+    result = c.run("doctor", "/bin/sh")
+    lines = result.out.splitlines()
+    assert lines[0] == "/bin/sh" and lines[-1] == "It can be traced.", result
+    assert re.match(r"  ok +it is started by glibc's loader /", lines[1]), result
+    assert re.match(r"  ok +/.*/libc\.so\.6: it serves malloc \(glibc\)$", lines[2]), result
+    assert result.err == "", result
+
+
+def check_doctor_json_has_the_same_findings(c):
+    report = json.loads(c.run("doctor", "--json", "/bin/sh").out)
+    assert report["schema"] == "alloctape.doctor/1" and report["kind"] == "program", report
+    assert report["target"] == report["path"] == "/bin/sh" and report["traceable"] == "yes", report
+    assert [f["code"] for f in report["findings"]] == ["dynamic", "allocator"], report
+    for finding in report["findings"]:
+        assert list(finding) == ["severity", "code", "subject", "text", "remedy"], finding
+
+
+def check_doctor_exits_with_1_for_what_cannot_be_traced(c):
+    result = c.run("doctor", "no-such-program-anywhere", code=1)
+    assert "  cannot   there is no such program in PATH -> " in result.out, result
+    assert result.out.endswith("It cannot be traced, or hardly.\n"), result
+    assert json.loads(c.run("doctor", "999999999", "--json", code=1).out)["kind"] == "process"
+    script = c.file("script", b"#!/no/such/interpreter\n")
+    os.chmod(script, 0o755)
+    assert "whose interpreter is not there" in c.run("doctor", script, code=1).out
+
+
+def check_doctor_leaves_the_programs_arguments_alone(c):
+    alone = c.run("doctor", "/bin/sh")
+    for args in (["/bin/sh", "-c", "true"], ["/bin/sh", "--help"], ["--", "/bin/sh", "--frobnicate"]):
+        assert c.run("doctor", *args).out == alone.out, args
+    c.refused("doctor")
+    c.refused("doctor", "--frobnicate", "/bin/sh")
+
+
+def check_doctor_shows_no_control_characters(c):
+    script = c.file("script", b"#!/bin/sh\nexec /bin/\x1b[31mred\n")
+    os.chmod(script, 0o755)
+    result = c.run("doctor", script)
+    assert "\x1b" not in result.out and "/bin/\\x1b[31mred" in result.out, result
+
+
 # Files that are not what they should be.
 
 def check_files_that_are_missing(c):
