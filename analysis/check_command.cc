@@ -149,6 +149,12 @@ void check_trace(FileReport& report) {
   if (file.dropped_events() > 0) {
     report.error(fmt::format("{} events were counted but not recorded", file.dropped_events()));
   }
+  if (totals.order.lost_in_gap > 0) {
+    report.note(
+        fmt::format("{} blocks were freed while nobody looked: in a pause, or in what a ring "
+                    "has overwritten",
+                    totals.order.lost_in_gap));
+  }
   if (totals.order.repaired > 0) {
     report.note(fmt::format("{} order inversions were repaired", totals.order.repaired));
   }

@@ -57,6 +57,21 @@ class DumpVisitor : public formats::HeapVisitor {
   void on_meta(const Event& event) override { show(event); }
   void on_map(const Event& event) override { show(event); }
 
+  // Marks up to `stamp` that have not been printed. No thread of the program stands behind a mark
+  // by its index, so a choice of threads leaves them out.
+  void show_marks(std::uint64_t stamp) {
+    const auto& marks = file_.marks();
+    for (; next_mark_ < marks.size() && marks[next_mark_].stamp <= stamp; ++next_mark_) {
+      const std::uint64_t ns = file_.to_ns(marks[next_mark_].stamp);
+      if (!filter_.wants_op(wire::Op::kMark) || !filter_.threads.empty() || ns < filter_.from_ns ||
+          ns > filter_.to_ns) {
+        continue;
+      }
+      printer_.print(marks[next_mark_]);
+      if (++printed_ >= filter_.limit) throw Enough{};
+    }
+  }
+
  private:
   // Repairs may deliver an event a little after later ones: only a time well beyond the end of the
   // range tells that nothing of it can follow.
@@ -64,6 +79,7 @@ class DumpVisitor : public formats::HeapVisitor {
 
   void show(const Event& event) {
     if (printed_ >= filter_.limit) throw Enough{};
+    show_marks(event.stamp);
     const std::uint64_t ns = file_.to_ns(event.stamp);
     if (ns > filter_.to_ns) {
       if (ns - filter_.to_ns > kSlackNs) throw Enough{};
@@ -81,7 +97,30 @@ class DumpVisitor : public formats::HeapVisitor {
   const Filter& filter_;
   EventPrinter& printer_;
   std::uint64_t printed_ = 0;
+  std::size_t next_mark_ = 0;
 };
+
+// The blocks in which something that passes the filter can stand. Times are rounded, and what repairs
+// move is a little earlier or later than its stamp.
+formats::BlockRange blocks_wanted(const formats::TraceFile& file, const Filter& filter) {
+  constexpr std::uint64_t kMarginNs = 2'000'000;
+  formats::BlockRange range;
+  const std::uint64_t start = file.header().start_ticks >> file.header().clock_shift;
+  const auto stamp_at = [&](std::uint64_t ns) {
+    const std::uint64_t units = file.ns_to_units(ns);
+    return units > range.last_stamp - start ? range.last_stamp : start + units;
+  };
+  if (filter.from_ns > kMarginNs) range.first_stamp = stamp_at(filter.from_ns - kMarginNs);
+  if (filter.to_ns < std::numeric_limits<std::uint64_t>::max() - kMarginNs) {
+    range.last_stamp = stamp_at(filter.to_ns + kMarginNs);
+  }
+  if (!filter.threads.empty()) {
+    range.first_thread = static_cast<std::uint32_t>(filter.threads.front());
+    range.last_thread = static_cast<std::uint32_t>(
+        std::min<std::uint64_t>(filter.threads.back(), range.last_thread));
+  }
+  return range;
+}
 
 void dump_trace(const std::string& path, DumpFormat format, const Filter& filter) {
   const auto file = open_trace(path);
@@ -89,9 +128,12 @@ void dump_trace(const std::string& path, DumpFormat format, const Filter& filter
   EventPrinter printer(out, format, file);
   printer.header();
   DumpVisitor visitor(file, filter, printer);
-  formats::HeapWalk walk(file);
+  formats::WalkOptions options;
+  options.range = blocks_wanted(file, filter);
+  formats::HeapWalk walk(file, options);
   try {
     const formats::WalkTotals totals = walk.run(visitor);
+    visitor.show_marks(std::numeric_limits<std::uint64_t>::max());
     out.flush();
     if (totals.corrupt_blocks > 0) {
       cli::warn(fmt::format("{} damaged blocks ended early: {}", totals.corrupt_blocks,

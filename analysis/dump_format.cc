@@ -4,6 +4,8 @@
 
 #include <string_view>
 
+#include "analysis/input.h"
+#include "analysis/json.h"
 #include "formats/wire/event_word.h"
 #include "formats/wire/opcodes.h"
 #include "formats/wire/workload_layout.h"
@@ -78,7 +80,7 @@ void EventPrinter::header() {
   } else if (format_ == DumpFormat::kCsv) {
     out_.write(
         "time_ns,thread,op,pointer,size,old_pointer,release_time_ns,count,alignment,value,path,"
-        "offset\n");
+        "offset,usable,old_usable,duration_ns,text\n");
   }
 }
 
@@ -102,6 +104,11 @@ void EventPrinter::print_text(const Event& e) {
   if (e.alignment != 0) more += fmt::format(" align {}", e.alignment);
   if (e.op == wire::Op::kMallocUsableSize) more += fmt::format(" = {}", e.value);
   if (e.op == wire::Op::kThreadStart) more += fmt::format(" tid {}", e.value);
+  if (e.notes & formats::kNoteUsable) more += fmt::format(" usable {}", e.usable);
+  if (e.notes & formats::kNoteOldUsable) more += fmt::format(" old usable {}", e.old_usable);
+  if (e.notes & formats::kNoteDuration) {
+    more += fmt::format(" took {} ns", file_.duration_ns(e.duration_ticks));
+  }
   const std::string path = join(kPathNames, e.path, "", ",", "");
   if (!path.empty()) more += " [" + path + "]";
   write_line(out_,
@@ -132,7 +139,13 @@ void EventPrinter::print_csv(const Event& e) {
   if (e.op == wire::Op::kMallocUsableSize || e.op == wire::Op::kThreadStart) {
     out_.print("{}", e.value);
   }
-  out_.print(",{},{}\n", join(kPathNames, e.path, "", "|", ""), e.offset);
+  out_.print(",{},{},", join(kPathNames, e.path, "", "|", ""), e.offset);
+  if (e.notes & formats::kNoteUsable) out_.print("{}", e.usable);
+  out_.write(",");
+  if (e.notes & formats::kNoteOldUsable) out_.print("{}", e.old_usable);
+  out_.write(",");
+  if (e.notes & formats::kNoteDuration) out_.print("{}", file_.duration_ns(e.duration_ticks));
+  out_.write(",\n");
 }
 
 void EventPrinter::print_jsonl(const Event& e) {
@@ -148,11 +161,35 @@ void EventPrinter::print_jsonl(const Event& e) {
   if (e.alignment != 0) out_.print(R"(,"alignment":{})", e.alignment);
   if (e.op == wire::Op::kMallocUsableSize) out_.print(R"(,"value":{})", e.value);
   if (e.op == wire::Op::kThreadStart) out_.print(R"(,"tid":{})", e.value);
+  if (e.notes & formats::kNoteUsable) out_.print(R"(,"usable":{})", e.usable);
+  if (e.notes & formats::kNoteOldUsable) out_.print(R"(,"old_usable":{})", e.old_usable);
+  if (e.notes & formats::kNoteDuration) {
+    out_.print(R"(,"duration_ns":{})", file_.duration_ns(e.duration_ticks));
+  }
   const std::string path = join(kPathNames, e.path, "\"", ",", "\"");
   if (!path.empty()) out_.print(R"(,"path":[{}])", path);
   out_.print(R"(,"offset":{}}})"
              "\n",
              e.offset);
+}
+
+void EventPrinter::print(const formats::TraceMark& mark) {
+  const std::uint64_t ns = file_.to_ns(mark.stamp);
+  if (format_ == DumpFormat::kText) {
+    std::string line = fmt::format("{:>15}  {:>6}  {:<24} {:>18} {:>12}  \"{}\"", ns, "-", "mark",
+                                   "", "", printable(mark.text));
+    if (mark.tid != 0) line += fmt::format(" tid {}", mark.tid);
+    write_line(out_, std::move(line));
+  } else if (format_ == DumpFormat::kCsv) {
+    std::string text;
+    for (const char ch : printable(mark.text)) text += ch == '"' ? "\"\"" : std::string(1, ch);
+    out_.print("{},,mark,,,,,,,{},,,,,,\"{}\"\n", ns,
+               mark.tid != 0 ? fmt::format("{}", mark.tid) : "", text);
+  } else {
+    Json json = {{"time_ns", ns}, {"op", "mark"}, {"text", printable(mark.text)}};
+    if (mark.tid != 0) json["tid"] = mark.tid;
+    out_.write(json.dump() + "\n");
+  }
 }
 
 void OpPrinter::header() {

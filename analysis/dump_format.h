@@ -21,6 +21,7 @@ class EventPrinter {
   EventPrinter(cli::Output& out, DumpFormat format, const formats::TraceFile& file);
   void header();
   void print(const formats::Event& event);
+  void print(const formats::TraceMark& mark);
 
  private:
   void print_text(const formats::Event& event);

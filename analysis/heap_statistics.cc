@@ -32,6 +32,13 @@ HeapStatistics::HeapStatistics(const formats::TraceFile& file, const formats::He
   s_.dropped_events = file.dropped_events();
   s_.sparse_stamps = (file.header().features & wire::kFeatureSparseStamps) != 0;
   s_.rss_samples = file.rss().size();
+  s_.ring = (file.header().features & wire::kFeatureRing) != 0;
+  s_.overwritten_events = file.overwritten_events();
+  s_.overwritten_blocks = file.overwritten_blocks();
+  s_.ns_per_tick = 1e9 / file.ticks_per_second();
+  for (const formats::TraceMark& mark : file.marks()) {
+    s_.mark_list.push_back({file.to_ns(mark.stamp), mark.tid, printable(mark.text)});
+  }
   for (const wire::RssSample& sample : file.rss()) {
     s_.peak_anon_rss = std::max(s_.peak_anon_rss, sample.anon_bytes);
   }
@@ -51,6 +58,8 @@ ThreadShare& HeapStatistics::count_call(const Event& event) {
   ++s_.calls[index_of(event.op)];
   s_.bootstrap_calls += (event.path & wire::kPathBootstrap) != 0;
   s_.late_calls += (event.path & wire::kPathLate) != 0;
+  if (event.notes != 0) [[unlikely]]
+    s_.details.add(event);
   return *cached_share_;
 }
 
@@ -132,6 +141,12 @@ void HeapStatistics::on_meta(const Event& event) {
     case wire::Op::kMark:
       ++s_.marks;
       break;
+    case wire::Op::kPause:
+      ++s_.pauses;
+      break;
+    case wire::Op::kResume:
+      ++s_.resumes;
+      break;
     default:
       break;
   }
@@ -143,6 +158,11 @@ void HeapStatistics::finish(const formats::WalkTotals& totals) {
   s_.order = totals.order;
   s_.live = totals.live;
   s_.threads = s_.thread_shares.size();
+  // Not every mark is an event too.
+  s_.marks = std::max<std::uint64_t>(s_.marks, s_.mark_list.size());
+  s_.prologue_blocks = totals.prologue.blocks;
+  s_.prologue_bytes = totals.prologue.bytes;
+  s_.prologue_unknown_blocks = totals.order.unseen_releases - totals.prologue.blocks;
   s_.corrupt_blocks = totals.corrupt_blocks;
   s_.first_corruption = totals.first_corruption;
   if (totals.events > 0) {

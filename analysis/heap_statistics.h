@@ -8,7 +8,9 @@
 #include <functional>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
+#include "analysis/call_details.h"
 #include "analysis/histogram.h"
 #include "formats/heap_walk.h"
 #include "formats/trace_file.h"
@@ -55,13 +57,29 @@ struct Statistics {
   std::uint64_t mapped_calls = 0, mapped_bytes = 0, other_arena_calls = 0, grew_calls = 0;
   std::uint64_t bootstrap_calls = 0, late_calls = 0;
   bool sparse_stamps = false;
-  std::uint64_t rss_samples = 0, peak_anon_rss = 0;  // of the recorded process, sampled from outside
+  std::uint64_t rss_samples = 0,
+                peak_anon_rss = 0;  // of the recorded process, sampled from outside
   std::uint64_t corrupt_blocks = 0;
   std::string first_corruption;
+  std::uint64_t prologue_unknown_blocks = 0;  // released, but without their size
+  std::uint64_t pauses = 0, resumes = 0;
+  bool ring = false;
+  std::uint64_t overwritten_events = 0, overwritten_blocks = 0;
+  struct Mark {
+    std::uint64_t ns = 0;  // since the start of the trace
+    std::uint32_t tid = 0;
+    std::string text;  // fit to be shown
+  };
+  std::vector<Mark> mark_list;
+  CallDetails details;
+  double ns_per_tick = 1;
   std::unordered_map<std::uint32_t, ThreadShare> thread_shares;
 
+  // Blocks from before the recording. Of a trace: those whose release or resize told their size.
+  std::uint64_t prologue_blocks = 0, prologue_bytes = 0;
+
   // Workloads alone.
-  std::uint64_t lanes = 0, slots = 0, sync_points = 0, prologue_blocks = 0, prologue_bytes = 0;
+  std::uint64_t lanes = 0, slots = 0, sync_points = 0;
 };
 
 // Fills Statistics from a walk. The walk's totals must be added by finish().

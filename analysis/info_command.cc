@@ -131,7 +131,25 @@ Json trace_json(const formats::TraceFile& file, const std::optional<DecodedCount
   json["host_kernel"] = text_or_null(m.host_kernel);
   json["page_bytes"] = h.page_bytes;
   json["features"] = {{"sparse_stamps", (h.features & wire::kFeatureSparseStamps) != 0},
-                      {"strict_order", (h.features & wire::kFeatureStrictOrder) != 0}};
+                      {"strict_order", (h.features & wire::kFeatureStrictOrder) != 0},
+                      {"usable", (h.features & wire::kFeatureUsable) != 0},
+                      {"latency", (h.features & wire::kFeatureLatency) != 0},
+                      {"ring", (h.features & wire::kFeatureRing) != 0},
+                      {"maps", (h.features & wire::kFeatureMaps) != 0},
+                      {"owned_stamps", (h.features & wire::kFeatureOwnedStamps) != 0}};
+  // A file from before there was control has no control word.
+  json["control"] = h.control == 0 ? Json(nullptr) : Json(control_name(h));
+  json["commands"] = wire::control_generation(h.control);
+  json["reset"] = h.reset_stamp != 0;
+  json["max_bytes"] = h.max_bytes == 0 ? Json(nullptr) : Json(h.max_bytes);
+  json["ring"] = nullptr;
+  if (h.features & wire::kFeatureRing) {
+    json["ring"] = {{"bytes", h.ring_bytes},
+                    {"blocks_written", h.ring_next},
+                    {"overwritten_events", file.overwritten_events()},
+                    {"overwritten_blocks", file.overwritten_blocks()}};
+  }
+  json["marks"] = file.marks().size();
   json["clock"] = {{"kind", clock_name(h.clock_kind)},
                    {"shift", h.clock_shift},
                    {"ticks_per_second", file.ticks_per_second()}};
@@ -223,6 +241,26 @@ void add_identity(Table& table, const formats::TraceFile& file) {
                                                    1e9 / file.ticks_per_second()))});
 }
 
+// How the recording was steered; no rows where it was not.
+void add_control(Table& table, const formats::TraceFile& file) {
+  const wire::TraceHeader& h = file.header();
+  if (wire::control_generation(h.control) != 0 ||
+      wire::control_state(h.control) == wire::ControlState::kPaused) {
+    table.row({"Control", fmt::format("{}, after {} commands{}", control_name(h),
+                                      wire::control_generation(h.control),
+                                      h.reset_stamp != 0 ? ", the last reset throws away what was "
+                                                           "before it"
+                                                         : "")});
+  }
+  if (h.features & wire::kFeatureRing) {
+    table.row({"Ring", fmt::format("{}, {} events overwritten in {} blocks",
+                                   cli::bytes(h.ring_bytes), cli::count(file.overwritten_events()),
+                                   cli::count(file.overwritten_blocks()))});
+  }
+  if (h.max_bytes != 0) table.row({"Limit", cli::bytes(h.max_bytes)});
+  if (!file.marks().empty()) table.row({"Marks", cli::count(file.marks().size())});
+}
+
 void print_trace(cli::Output& out, const formats::TraceFile& file,
                  const std::optional<DecodedCounts>& counts, const Explanation& explanation) {
   out.print("{}: trace, version {}\n\n", file.path(), file.header().version);
@@ -247,6 +285,7 @@ void print_trace(cli::Output& out, const formats::TraceFile& file,
   }
   table.row({"Size", std::move(size)});
   table.row({"Lost events", cli::count(file.dropped_events())});
+  add_control(table, file);
   if (file.rss().empty()) {
     table.row({"Anonymous RSS", "- (not sampled)"});
   } else {

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "analysis/stat_details_render.h"
 #include "cli/table.h"
 #include "cli/units.h"
 
@@ -112,6 +113,7 @@ void add_trace_json(Json& json, const Statistics& s) {
   }
   json["busiest_threads"] = std::move(threads);
   json["corrupt_blocks"] = s.corrupt_blocks;
+  add_details_json(json, s);
 }
 
 std::string duration(std::uint64_t ns) { return cli::duration_ns(static_cast<double>(ns)); }
@@ -228,6 +230,7 @@ void add_trace_rows(Table& table, const Statistics& s) {
                fmt::format("{} released, {} queried", cli::count(s.order.unseen_releases),
                            cli::count(s.order.unseen_queries))});
   }
+  add_details_rows(table, s);
   if (s.forks > 0) table.row({"Forks", cli::count(s.forks)});
   // The whole program's, stacks and data included: what the heap is a part of.
   table.row(
@@ -327,6 +330,7 @@ void print_text(cli::Output& out, const Statistics& s) {
   if (is_trace(s)) {
     print_lifetimes(out, s);
     print_threads(out, s);
+    print_details(out, s);
   }
 }
 

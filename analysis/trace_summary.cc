@@ -63,6 +63,20 @@ const char* name_of(RecordingState state) {
   return "unknown";
 }
 
+const char* control_name(const wire::TraceHeader& header) {
+  switch (wire::control_state(header.control)) {
+    case wire::ControlState::kRecord:
+      return "recording";
+    case wire::ControlState::kPaused:
+      return "paused";
+    case wire::ControlState::kStopped:
+      return "stopped";
+    case wire::ControlState::kNone:
+      break;
+  }
+  return "not started";
+}
+
 DecodedCounts count_events(const formats::TraceFile& file,
                            const std::function<void(std::uint64_t)>& progress) {
   constexpr std::uint64_t kProgressEvents = 1 << 20;

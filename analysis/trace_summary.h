@@ -20,6 +20,9 @@ enum class RecordingState {
 RecordingState recording_state(const formats::TraceFile& file);
 const char* name_of(RecordingState state);
 
+// What the control word says: "recording", "paused", "stopped", or "not started".
+const char* control_name(const wire::TraceHeader& header);
+
 struct DecodedCounts {
   std::uint64_t events = 0;      // thread starts and ends included
   std::uint64_t api_events = 0;  // calls of the memory API

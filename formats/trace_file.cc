@@ -158,6 +158,12 @@ std::uint64_t TraceFile::ticks_to_ns(std::uint64_t raw_ticks) const {
   return ns > ~std::uint64_t{0} ? ~std::uint64_t{0} : static_cast<std::uint64_t>(ns);
 }
 
+std::uint64_t TraceFile::duration_ns(std::uint64_t raw_ticks) const {
+  const unsigned __int128 ns =
+      (static_cast<unsigned __int128>(raw_ticks) * state_->ns_per_tick_fixed + (1u << 31)) >> 32;
+  return ns > ~std::uint64_t{0} ? ~std::uint64_t{0} : static_cast<std::uint64_t>(ns);
+}
+
 std::uint64_t TraceFile::to_ns(std::uint64_t stamp) const {
   const std::uint32_t shift = state_->header.clock_shift;
   const std::uint64_t largest = ~std::uint64_t{0} >> shift;

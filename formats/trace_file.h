@@ -105,6 +105,7 @@ class TraceFile {
   std::uint64_t to_ns(std::uint64_t stamp) const;
   std::uint64_t ticks_to_ns(std::uint64_t raw_ticks) const;
   std::uint64_t ns_to_units(std::uint64_t ns) const;  // a duration, in clock units
+  std::uint64_t duration_ns(std::uint64_t raw_ticks) const;
 
   const std::byte* data() const;  // the mapping, file_bytes() long
   const std::vector<OtherBlock>& other_blocks() const;   // in order of their offsets
