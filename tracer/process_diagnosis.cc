@@ -64,17 +64,17 @@ void diagnose_tracing(const ProcessView& view, Diagnosis& diagnosis) {
         trace.empty() ? "the tracer is loaded into it, but no trace file is mapped: "
                         "recording has not begun, or could not"
                       : fmt::format("it is being traced into {}", trace),
-        fmt::format("alloctape ctl status {0}; pause, resume and mark work likewise", view.pid));
+        fmt::format("alloctape ctl {0} status; pause, resume and mark work likewise", view.pid));
     return;
   }
   std::vector<std::string> command = {"alloctape", "record", "--paused", "--"};
   command.insert(command.end(), view.command_line.begin(), view.command_line.end());
-  std::string remedy = fmt::format("start it anew with {}, and begin with alloctape ctl start PID",
+  std::string remedy = fmt::format("start it anew with {}, and begin with alloctape ctl PID start",
                                    shell_line(command));
   if (!view.unit.empty()) {
     remedy = fmt::format(
         "it belongs to {0}: put alloctape record --paused -- before the command of its ExecStart "
-        "(systemctl edit {0}), restart it, and begin with alloctape ctl start PID",
+        "(systemctl edit {0}), restart it, and begin with alloctape ctl PID start",
         view.unit);
   }
   diagnosis.add(
