@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <string>
 
+#include "formats/wire/event_word.h"
 #include "formats/wire/trace_layout.h"
 
 namespace alloctape::tracer {
@@ -21,6 +22,12 @@ bool set_control(wire::TraceHeader* header, wire::ControlState state);
 // Appends a block, header and all, at a range claimed for it. False: errno tells why, and a hole is
 // left, which readers step over.
 bool append_block(int fd, wire::TraceHeader* header, std::string block);
+
+// Words of the record that begins with this word, which is not 0. (Others of a wide record may be.)
+inline std::size_t record_words(std::uint64_t first) {
+  const bool wide = wire::word_kind(first) == wire::Kind::kWide;
+  return wide && wire::wide_words(first) > 1 ? wire::wide_words(first) : 1;
+}
 
 // All of it, or false with errno.
 bool read_fully(int fd, void* data, std::size_t bytes, std::uint64_t offset);

@@ -175,8 +175,8 @@ void Copier::copy_beside_ring(std::uint64_t begin, std::uint64_t end) {
   }
 }
 
-// Word by word, in order, up to the first that is not there yet. Each acquire load pairs with the
-// tracer's publish(): behind a record's first word the rest of it is there.
+// Record by record, in order, up to the first that is not there yet. Each acquire load pairs with
+// the tracer's publish(): behind a record's first word the rest of it is there.
 void Copier::copy_staging(std::uint64_t offset, std::uint64_t bytes) {
   const auto* live = at<const wire::BlockHeader>(offset);
   const auto* words = reinterpret_cast<const std::uint64_t*>(live + 1);
@@ -189,10 +189,12 @@ void Copier::copy_staging(std::uint64_t offset, std::uint64_t bytes) {
     header.staging_state = state;
     copy.clear();
     if (state == wire::StagingState::kActive) {
-      for (std::size_t i = 0; i < capacity; ++i) {
+      for (std::size_t i = 0; i < capacity;) {
         const std::uint64_t word = __atomic_load_n(words + i, __ATOMIC_ACQUIRE);
         if (word == 0) break;
         copy.push_back(word);
+        const std::size_t end = std::min(i + record_words(word), capacity);
+        for (++i; i < end; ++i) copy.push_back(__atomic_load_n(words + i, __ATOMIC_RELAXED));
       }
     }
     // Became another block meanwhile, or is between two: again. The loads above are not moved

@@ -16,10 +16,23 @@ namespace alloctape::tracer {
 namespace {
 
 struct Buffers {
-  std::uint64_t bytes = 0;  // of the file that are buffers
-  std::uint64_t words = 0;  // in them now
+  std::uint64_t bytes = 0;   // of the file that are buffers
+  std::uint64_t events = 0;  // in them now
   std::uint64_t dropped_events = 0;
 };
+
+std::uint64_t count_events(const std::vector<std::uint64_t>& words) {
+  std::uint64_t events = 0;
+  for (std::size_t i = 0; i < words.size() && words[i] != 0; i += record_words(words[i])) {
+    const bool second = wire::word_kind(words[i]) == wire::Kind::kReallocTo && i > 0 &&
+                        wire::word_kind(words[i - 1]) == wire::Kind::kReallocFrom;
+    const bool note =
+        wire::word_kind(words[i]) == wire::Kind::kNull &&
+        (wire::compact_size(words[i]) == 0 || wire::compact_size(words[i]) >= wire::kNoteFirst);
+    events += !second && !note;
+  }
+  return events;
+}
 
 // The buffers are where the process has mapped its trace: no need to walk the whole file.
 Buffers read_buffers(const ImageControl& image, std::uint64_t inode) {
@@ -45,8 +58,7 @@ Buffers read_buffers(const ImageControl& image, std::uint64_t inode) {
         words.resize(header.payload_bytes / sizeof(std::uint64_t));
         if (read_fully(image.fd(), words.data(), words.size() * sizeof(std::uint64_t),
                        at + sizeof header)) {
-          buffers.words += static_cast<std::uint64_t>(
-              std::find(words.begin(), words.end(), std::uint64_t{0}) - words.begin());
+          buffers.events += count_events(words);
         }
       }
       at += bytes;
@@ -115,11 +127,11 @@ ImageStatus read_status(const ImageControl& image) {
     const RingContent content = read_ring(image);
     status.ring = ImageStatus::Ring{h.ring_bytes, content.bytes, live(h.overwritten_events),
                                     live(h.overwritten_blocks)};
-    status.events = content.events + buffers.words;
+    status.events = content.events + buffers.events;
   } else {
     // Nearly all of the rest is blocks of events, one word to each.
     const std::uint64_t beside = wire::kTraceHeaderBytes + buffers.bytes;
-    status.events = (end - std::min(end, beside)) / sizeof(std::uint64_t) + buffers.words;
+    status.events = (end - std::min(end, beside)) / sizeof(std::uint64_t) + buffers.events;
   }
   return status;
 }
