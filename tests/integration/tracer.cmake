@@ -75,7 +75,8 @@ foreach(limit
     removed_directory stderr_in_the_way)
   itest(limits.${limit} tracer limits.py ${limit})
 endforeach()
-foreach(case seccomp set_user_id short_threads stopped under_debuggers user_allocator)
+foreach(case
+    coroutines leaves_new seccomp set_user_id short_threads stopped under_debuggers user_allocator)
   itest(life.${case} tracer process_life.py ${case})
 endforeach()
 itest(kill_nine "tracer;slow" kill_nine.py)

@@ -44,6 +44,7 @@ template <typename Call>
 ALLOCTAPE_INLINE void* acquire(Op op, size_t size, size_t alignment, const void* frame, Call call) {
   Recording recording(true, nullptr, size, frame);
   if (recording.forwards_only()) return call();
+  real_operator<void*>(op);
   Forwarding forwarding(recording.route_taken(), recording.stream(), op, true, nullptr, size,
                         alignment, frame);
   recording.start();
@@ -88,6 +89,7 @@ ALLOCTAPE_COLD bool learn_whether_plain() {
     plain =
         plain && f && lies_in(f, "libstdc++.so") && !defined_ahead_of_us(wire::traits(op).symbol);
   }
+  if (plain) g_operator_reach = kKnownReach;
   __atomic_store_n(&g_plain, plain ? Plain::kYes : Plain::kNo, __ATOMIC_RELAXED);
   return plain;
 }

@@ -80,6 +80,7 @@ class Recording {
 // A C++ operator's real function runs between these: inner calls are the same application call.
 class Forwarding {
  public:
+  // REQUIRES: the real function has been looked for.
   ALLOCTAPE_INLINE Forwarding(Route r, Stream* s, wire::Op op, bool acquires, const void* pointer,
                               uint64_t size, uint64_t alignment, const void* frame)
       : s_(r == Route::kRecord ? s : nullptr), late_(r == Route::kLate) {
@@ -87,7 +88,8 @@ class Forwarding {
       saved_ = s_->forwarded;
       was_ = s_->forwarding;
       enter(s_);
-      s_->forwarded = {frame, size, alignment, pointer, op, acquires};
+      const void* code = g_real.by_op[static_cast<int>(op)];
+      s_->forwarded = {frame, size, alignment, pointer, code, op, acquires};
       s_->forwarding = 1;
       s_->rest = kSlow;
       leave(s_);

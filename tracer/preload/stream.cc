@@ -17,9 +17,10 @@ extern __thread const void* t_late_frame __attribute__((tls_model("initial-exec"
 
 namespace {
 
-// Where the streams of threads without one point: never written to.
-Stream g_unborn{.go = kSlow, .rest = kSlow};
-Stream g_dead{.go = kSlow, .rest = kSlow, .mode = Mode::kDead};
+// Where the streams of threads without one point: never written to. Until the image has started the
+// control word reads 0, so nothing that is compared with it may be 0.
+Stream g_unborn{.go = kSlow, .rest = kSlow, .passes = kSlow};
+Stream g_dead{.go = kSlow, .rest = kSlow, .passes = kSlow, .mode = Mode::kDead};
 __thread uint32_t t_thread __attribute__((tls_model("initial-exec"))) = ~0u;
 
 constexpr uint32_t kNobody = 1u << 16;  // streams beyond this many share no number
@@ -222,6 +223,8 @@ void record_fork() {
   leave(s);
 }
 
+uint64_t g_operator_reach = kUnknownReach;
+
 namespace {
 
 // A C++ operator that was left by an exception or longjmp is seen as a call that failed.
@@ -245,6 +248,19 @@ void note_left_operator(Stream* s) {
   leave(s);
 }
 
+bool within(uint64_t address, const void* of, uint64_t reach) {
+  return address - reinterpret_cast<uint64_t>(of) + reach <= 2 * reach;
+}
+
+// Whether the call whose frame that is was made by the operator in flight: it returns into the
+// operator's code, or, after a jump at the operator's end, into ours.
+bool called_by(const Forwarded& f, const void* frame) {
+  constexpr uint64_t kOwnText = 256 * 1024;
+  const uint64_t back = static_cast<const uint64_t*>(frame)[1];
+  return !f.real || within(back, f.real, g_operator_reach) ||
+         within(back, reinterpret_cast<const void*>(&note_left_operator), kOwnText);
+}
+
 Route without_stream(const void* frame) {
   return t_late_frame && frame < t_late_frame ? Route::kForwardOnly : Route::kLate;
 }
@@ -261,7 +277,8 @@ Route route(bool acquires, const void* pointer, uint64_t size, const void* frame
     if (s->forwarding) {
       const Forwarded& f = s->forwarded;
       if (frame < f.frame) {  // stacks grow down
-        if (acquires && f.acquires && size >= f.size && size - f.size <= 4096 + f.alignment)
+        if (acquires && f.acquires && size >= f.size && size - f.size <= 4096 + f.alignment &&
+            called_by(f, frame))
           return Route::kForwardOnly;
         if (!acquires && !f.acquires && pointer == f.pointer) return Route::kForwardOnly;
         return s->mode == Mode::kPaused ? Route::kForwardOnly : Route::kRecord;

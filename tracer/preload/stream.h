@@ -50,9 +50,15 @@ struct Forwarded {
   const void* frame;
   uint64_t size, alignment;
   const void* pointer;  // released; nullptr for an acquire
+  const void* real;     // the operator's own code
   wire::Op op;
   bool acquires;
 };
+// How far from an operator's start its calls of other functions may be: their return addresses tell
+// them from calls of the same size that a new_handler makes, or that come once the operator has
+// been left. libstdc++'s operators are a few bytes each; of other libraries', nothing is known.
+inline constexpr uint64_t kKnownReach = 4096, kUnknownReach = 1 << 20;
+ALLOCTAPE_HIDDEN extern uint64_t g_operator_reach;
 
 inline constexpr size_t kSeenBlocks = 512;
 
@@ -156,7 +162,7 @@ ALLOCTAPE_INLINE bool busy(const Stream* s) { return s->go != s->rest; }
 // After a change of mode, extras, forwarding or seen. The caller leaves.
 ALLOCTAPE_INLINE void settle(Stream* s) {
   s->rest = s->mode == Mode::kActive && !s->extras && !s->forwarding ? s->seen : kSlow;
-  s->passes = s->mode == Mode::kPaused && !s->forwarding ? s->seen : 0;
+  s->passes = s->mode == Mode::kPaused && !s->forwarding ? s->seen : kSlow;
 }
 
 // Stores the first word of an event: from here on a reader of the file sees it. Release pairs with

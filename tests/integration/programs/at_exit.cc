@@ -24,8 +24,10 @@ void on_exit_handler(int, void* block) {
 }
 __attribute__((destructor)) void destructor() { churn(400, 4); }
 
+pthread_barrier_t g_waits;
 void* waiter(void*) {
   churn(1000, 5);
+  pthread_barrier_wait(&g_waits);
   pause();
   return nullptr;
 }
@@ -34,9 +36,10 @@ void* waiter(void*) {
 int main() {
   atexit(at_exit_handler);
   on_exit(on_exit_handler, keep(malloc(500)));
+  pthread_barrier_init(&g_waits, nullptr, 2);
   pthread_t thread;
   CHECK(pthread_create(&thread, nullptr, waiter, nullptr) == 0);
-  usleep(20000);
+  pthread_barrier_wait(&g_waits);
   puts("leaving main");
   return 2;
 }
