@@ -32,8 +32,8 @@ constexpr Key kNever{~std::uint64_t{0}, ~std::uint64_t{0}};
 enum class Wants : std::uint8_t { kRelease, kAcquire };
 
 struct Cursor {
-  Cursor(const TraceFile& file, std::uint32_t index, unsigned batch_events)
-      : decoder(file, StreamIndex{index}), stream(index), batch(batch_events) {}
+  Cursor(const TraceFile& file, std::uint32_t index, unsigned batch_events, const BlockRange& range)
+      : decoder(file, StreamIndex{index}, range), stream(index), batch(batch_events) {}
 
   const Event& head() const { return batch[next]; }
 
@@ -176,6 +176,10 @@ void HeapWalk::State::find_missing_blocks() {
   for (const auto& stream : file.streams()) {
     std::uint64_t due = ring || stream.empty() ? 0 : stream.front().sequence;
     for (const BlockRef& block : stream) {
+      if (!options.range.may_be_in(block)) {
+        due = ~std::uint64_t{0};  // to those behind, it is missing
+        continue;
+      }
       if (block.sequence != due) apply->end_gap(block.first_stamp);
       due = block.sequence + block.blocks;
     }
@@ -370,7 +374,7 @@ WalkTotals HeapWalk::State::run(HeapVisitor& visitor) {
   const unsigned batch =
       std::clamp(kEventsDecodedAhead / std::max(streams, 1u), kLeastBatch, kBatch);
   for (std::uint32_t i = 0; i < streams; ++i) {
-    cursors.emplace_back(file, i, batch);
+    cursors.emplace_back(file, i, batch, options.range);
     if (load_head(cursors[i])) push(i);
   }
   run_many();

@@ -35,6 +35,9 @@ void step_back() {
   constexpr int kWhoProcess = 1, kClassIdle = 3, kClassShift = 13;
   syscall(SYS_ioprio_set, kWhoProcess, 0, kClassIdle << kClassShift);
 #endif
+}
+
+void block_signals() {
   // The file may be as large as the limit allows: an error code, no signal. And the program's
   // signals are the main thread's to pass on.
   sigset_t all;
@@ -70,7 +73,8 @@ void tell_tick_rate(const std::string& path, std::uint64_t ticks_per_second) {
 
 }  // namespace
 
-LivePacker::LivePacker(int level) : level_(level), packer_(std::max(level, 1)) {
+LivePacker::LivePacker(int level, PackWhen when)
+    : level_(level), when_(when), packer_(std::max(level, 1)) {
   if (level_ > 0) worker_ = std::thread([this] { work(); });
 }
 
@@ -130,7 +134,8 @@ void LivePacker::rest(std::uint64_t ns) {
 }
 
 void LivePacker::work() {
-  step_back();
+  block_signals();
+  if (when_ != PackWhen::kAlways) step_back();
   for (;;) {
     Trace* ended = nullptr;
     bool finishing = false;
@@ -146,7 +151,7 @@ void LivePacker::work() {
       }
       if (ended == nullptr && finishing) return;
     }
-    if (!finishing && machine_is_busy()) {
+    if (!finishing && when_ != PackWhen::kAlways && machine_is_busy()) {
       rest(kBusyNs);
       continue;
     }
@@ -156,7 +161,7 @@ void LivePacker::work() {
       ended->done = true;
       --left_;
       wake_.notify_all();
-    } else if (!pack_live()) {
+    } else if (when_ == PackWhen::kEnd || !pack_live()) {
       rest(kIdleNs);
     }
   }
@@ -184,7 +189,7 @@ bool LivePacker::pack_live() {
     if (harvest->pack_one(packer_)) {
       worked = true;
       // At most half of a processor: the caches that it fills are the program's too.
-      rest(TickRate::now_monotonic_ns() - before);
+      if (when_ != PackWhen::kAlways) rest(TickRate::now_monotonic_ns() - before);
     }
     harvest->release_old();
   }

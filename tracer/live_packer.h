@@ -19,13 +19,14 @@
 #include "formats/block_packer.h"
 #include "tracer/block_harvest.h"
 #include "tracer/image_monitor.h"
+#include "tracer/record_options.h"
 
 namespace alloctape::tracer {
 
 class LivePacker {
  public:
-  explicit LivePacker(int level);  // 0: everything stays as the programs write it
-  ~LivePacker();                   // stops; what is not done stays as it is
+  LivePacker(int level, PackWhen when);  // level 0: everything stays as the programs write it
+  ~LivePacker();                         // stops; what is not done stays as it is
   LivePacker(const LivePacker&) = delete;
   LivePacker& operator=(const LivePacker&) = delete;
 
@@ -50,7 +51,8 @@ class LivePacker {
   void rewrite(Trace& trace);
   void rest(std::uint64_t ns);
 
-  int level_;
+  const int level_;
+  const PackWhen when_;
   formats::BlockPacker packer_;
   std::vector<std::unique_ptr<Trace>> traces_;  // by the image's number
   std::vector<std::string> warnings_;

@@ -158,7 +158,7 @@ int run_record(const std::vector<std::string>& args) {
   const std::uint64_t start_ns = TickRate::now_monotonic_ns();
   TracedProgram program(settings.program, {preload, settings.output_pattern, session.path(),
                                            settings.tracer_options});
-  LivePacker packer(settings.level);
+  LivePacker packer(settings.level, settings.pack_when);
   LiveLine live_line(!settings.quiet);
   std::uint64_t end_ns = 0;
   while (!program.all_gone() && !program.told_to_leave()) {
@@ -195,10 +195,11 @@ int run_record(const std::vector<std::string>& args) {
     std::fputs(warnings_text(summary).c_str(), stderr);
   }
   for (const auto& dump : schedule.dumps()) {
-    std::fputs(fmt::format("alloctape: the ring of pid {} was saved at {} of anonymous memory: {}\n",
-                           dump.pid, cli::bytes(dump.anon_bytes), dump.path)
-                   .c_str(),
-               stderr);
+    std::fputs(
+        fmt::format("alloctape: the ring of pid {} was saved at {} of anonymous memory: {}\n",
+                    dump.pid, cli::bytes(dump.anon_bytes), dump.path)
+            .c_str(),
+        stderr);
   }
   for (const auto& warning : monitor.warnings()) warn(warning);
   for (const auto& warning : schedule.warnings()) warn(warning);

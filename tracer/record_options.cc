@@ -103,6 +103,13 @@ std::uint64_t bytes_option(const po::variables_map& options, const char* name,
   return *bytes;
 }
 
+PackWhen pack_option(const std::string& when) {
+  if (when == "idle") return PackWhen::kIdle;
+  if (when == "always") return PackWhen::kAlways;
+  if (when == "end") return PackWhen::kEnd;
+  cli::usage_error(fmt::format("--pack {}: idle, always or end", when));
+}
+
 void add_tracer_option(RecordOptions& settings, const std::string& option) {
   if (!settings.tracer_options.empty()) settings.tracer_options += ',';
   settings.tracer_options += option;
@@ -136,6 +143,9 @@ std::optional<RecordOptions> parse_record_options(const std::vector<std::string>
       "quiet,q", "no live line and no summary; warnings stay")(
       "level", po::value<int>()->value_name("N")->default_value(formats::kDefaultPackLevel),
       "how hard traces are packed: 1 (fast) to 19 (small), 0 = not at all")(
+      "pack", po::value<std::string>()->value_name("WHEN")->default_value("idle"),
+      "when traces are packed: idle (while the program runs, in time that nobody else wants), "
+      "always (as soon as can be), end (of each image)")(
       "no-follow", "only the first image: leave the programs that it starts alone")(
       "wait-all", "wait for processes that outlive PROGRAM")(
       "strict-order", "serialising time stamps: slower, for checking the order of others")(
@@ -174,6 +184,7 @@ std::optional<RecordOptions> parse_record_options(const std::vector<std::string>
   settings.wait_all = options->count("wait-all");
   settings.maps = options->count("mmap");
   settings.level = (*options)["level"].as<int>();
+  settings.pack_when = pack_option((*options)["pack"].as<std::string>());
   if (settings.level < 0 || settings.level > formats::kMaxPackLevel) {
     cli::usage_error(fmt::format("--level {}: from 0 (not packed) and 1 (fast) to {} (small)",
                                  settings.level, formats::kMaxPackLevel));

@@ -8,6 +8,12 @@
 
 namespace alloctape::tracer {
 
+enum class PackWhen {
+  kIdle,    // while the programs run, in time that nobody else wants
+  kAlways,  // while they run, as fast as it goes
+  kEnd,     // when an image has ended
+};
+
 struct RecordOptions {
   std::string output_pattern;  // absolute
   std::string json_path;
@@ -19,6 +25,7 @@ struct RecordOptions {
   std::uint64_t duration_ns = 0;   // 0 = to the end
   std::uint64_t on_rss_bytes = 0;  // 0 = never; else there is a ring
   int level = 0;                   // of packing; 0 = traces stay as the programs write them
+  PackWhen pack_when = PackWhen::kIdle;
   std::vector<std::string> program;
 };
 
