@@ -43,6 +43,8 @@ std::string preload_library(bool with_maps) {
 
 std::string replayer_program() { return find_part("libexec/alloctape/alloctape-replay", X_OK); }
 
+std::string noop_allocator() { return find_part("lib/alloctape/liballoctape-noop.so", R_OK); }
+
 std::string version() { return ALLOCTAPE_VERSION; }
 
 }  // namespace alloctape::cli

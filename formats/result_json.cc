@@ -20,6 +20,7 @@ Json curve_json(const MemoryCurve& curve) {
   Json j{{"ns", curve.ns}, {"anon_bytes", curve.anon_bytes}, {"vm_bytes", curve.vm_bytes}};
   if (!curve.ops.empty()) j["ops"] = curve.ops;
   if (!curve.live_bytes.empty()) j["live_bytes"] = curve.live_bytes;
+  if (!curve.usable_bytes.empty()) j["usable_bytes"] = curve.usable_bytes;
   return j;
 }
 void read_curve(const Json& from, const char* key, MemoryCurve& curve) {
@@ -30,6 +31,7 @@ void read_curve(const Json& from, const char* key, MemoryCurve& curve) {
   read(*it, "anon_bytes", curve.anon_bytes);
   read(*it, "vm_bytes", curve.vm_bytes);
   read(*it, "live_bytes", curve.live_bytes);
+  read(*it, "usable_bytes", curve.usable_bytes);
 }
 
 Json candidate_json(const CandidateInfo& c) {
@@ -63,7 +65,10 @@ Json failure_json(const RunFailure& f) {
           {"thread", or_null(f.thread)},
           {"op_index", or_null(f.op_index)},
           {"op", text_or_null(f.op)},
-          {"address", or_null(f.address)}};
+          {"slot", or_null(f.slot)},
+          {"size_bytes", or_null(f.size_bytes)},
+          {"address", or_null(f.address)},
+          {"backtrace", f.backtrace}};
 }
 RunFailure read_failure(const Json& from) {
   RunFailure f;
@@ -76,7 +81,10 @@ RunFailure read_failure(const Json& from) {
   read(from, "thread", f.thread);
   read(from, "op_index", f.op_index);
   read(from, "op", f.op);
+  read(from, "slot", f.slot);
+  read(from, "size_bytes", f.size_bytes);
   read(from, "address", f.address);
+  read(from, "backtrace", f.backtrace);
   return f;
 }
 
@@ -113,12 +121,14 @@ RunResult read_run(const Json& j) {
   read(j, "workload", run.workload);
   read(j, "round", run.round);
   const auto status = j.at("status").get<std::string>();
-  run.status = status == "ok"        ? RunStatus::kOk
-               : status == "crashed" ? RunStatus::kCrashed
-               : status == "hung"    ? RunStatus::kHung
-                                     : RunStatus::kFailed;
+  run.status = status == "ok"          ? RunStatus::kOk
+               : status == "crashed"   ? RunStatus::kCrashed
+               : status == "hung"      ? RunStatus::kHung
+               : status == "corrupted" ? RunStatus::kCorrupted
+                                       : RunStatus::kFailed;
   if (const auto it = j.find("failure"); it != j.end() && !it->is_null())
     run.failure = read_failure(*it);
+  json_parts::read_verification(j, run);
   read(j, "notes", run.notes);
   read(j, "malloc_library", run.malloc_library);
   read(j, "fallbacks", run.fallbacks);
@@ -162,6 +172,7 @@ RunResult read_run(const Json& j) {
   read(j, "harness_op_ns", run.harness_op_ns);
   read(j, "sample_ns", run.sample_ns);
   read_fidelity(j, run.fidelity);
+  json_parts::read_memory(j, run);
   read_curve(j, "memory_by_progress", run.by_progress);
   read_curve(j, "memory_by_time", run.by_time);
   return run;
@@ -177,6 +188,8 @@ const char* to_string(RunStatus status) {
       return "crashed";
     case RunStatus::kHung:
       return "hung";
+    case RunStatus::kCorrupted:
+      return "corrupted";
     case RunStatus::kFailed:
       return "failed";
   }
@@ -192,6 +205,7 @@ Json to_json(const RunResult& run, bool with_schema) {
   j["round"] = run.round;
   j["status"] = to_string(run.status);
   j["failure"] = run.failure ? failure_json(*run.failure) : Json(nullptr);
+  json_parts::add_verification(j, run);
   j["notes"] = run.notes;
   j["malloc_library"] = text_or_null(run.malloc_library);
   j["fallbacks"] = run.fallbacks;
@@ -232,6 +246,7 @@ Json to_json(const RunResult& run, bool with_schema) {
   j["harness_op_ns"] = or_null(run.harness_op_ns);
   j["sample_ns"] = or_null(run.sample_ns);
   j["fidelity"] = fidelity_json(run.fidelity);
+  json_parts::add_memory(j, run);
   j["memory_by_progress"] = curve_json(run.by_progress);
   j["memory_by_time"] = curve_json(run.by_time);
   return j;

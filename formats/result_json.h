@@ -53,14 +53,16 @@ struct MemoryCurve {
   std::vector<std::uint64_t> ns;   // since the start of the run
   std::vector<std::uint64_t> ops;  // API calls so far; empty in curves over time
   std::vector<std::uint64_t> anon_bytes, vm_bytes;
-  std::vector<std::uint64_t> live_bytes;  // empty in curves over time
+  std::vector<std::uint64_t> live_bytes;    // empty in curves over time
+  std::vector<std::uint64_t> usable_bytes;  // empty unless asked for
 };
 
 enum class RunStatus {
   kOk,
-  kCrashed,  // a signal, or an exit before the workload's end
-  kHung,     // no op finished for the timeout
-  kFailed,   // never came to replay: could not be loaded, no memory for the harness, ...
+  kCrashed,    // a signal, or an exit before the workload's end
+  kHung,       // no op finished for the timeout
+  kCorrupted,  // complete, but --verify found the allocator at fault
+  kFailed,     // never came to replay: could not be loaded, no memory for the harness, ...
 };
 const char* to_string(RunStatus status);
 
@@ -75,7 +77,49 @@ struct RunFailure {
   std::optional<std::uint64_t>
       op_index;    // of the op that ran, counted from 0 over the lane's API calls
   std::string op;  // its API function
-  std::optional<std::uint64_t> address;  // the fault's
+  std::optional<std::uint64_t> slot, size_bytes;  // of that op, where it has them
+  std::optional<std::uint64_t> address;           // the fault's
+  std::vector<std::string> backtrace;             // innermost first
+};
+
+// A promise of the C standard that the allocator has broken.
+struct VerifyFault {
+  std::string kind;     // "overlap", "alignment", "not_zero", "usable_size", "contents",
+                        // "moved_contents"
+  std::string message;  // one sentence
+  std::string op;       // empty: found at the end of the run
+  std::optional<std::uint64_t> op_index, lane, thread;
+  std::uint64_t slot = 0, size_bytes = 0, address = 0;
+};
+struct Verification {
+  std::uint64_t faults = 0;             // all of them
+  std::uint64_t blocks = 0, bytes = 0;  // whose contents were checked
+  std::vector<VerifyFault> first;
+};
+
+// A closer look at memory, from smaps_rollup.
+struct MemoryPoint {
+  std::string moment;    // "growing", "end", "freed", "settled"
+  std::uint64_t ns = 0;  // since the start of the run
+  std::uint64_t live_bytes = 0;
+  std::optional<std::uint64_t> usable_bytes;
+  std::uint64_t anon_bytes = 0, lazy_free_bytes = 0, huge_bytes = 0, vm_bytes = 0;
+};
+
+// Anonymous memory, taken apart. The parts add up to anon_bytes unless `rest_bytes` is negative:
+// blocks that were never touched take no memory.
+struct MemoryParts {
+  std::uint64_t anon_bytes = 0;
+  std::uint64_t requested_bytes = 0;
+  std::optional<std::uint64_t> slop_bytes;  // usable less requested; null: part of the rest
+  std::uint64_t lazy_free_bytes = 0;
+  std::uint64_t harness_bytes = 0;
+  std::int64_t rest_bytes = 0;  // holes in live pages, retained free pages, metadata
+};
+
+struct AllocatorView {
+  std::string source;  // the function that was asked
+  std::map<std::string, std::uint64_t> figures;
 };
 
 struct CandidateInfo {
@@ -93,9 +137,10 @@ struct RunResult {
 
   RunStatus status = RunStatus::kOk;
   std::optional<RunFailure> failure;
-  std::vector<std::string> notes;      // oddities that are no failure
-  std::string malloc_library;          // file that served malloc
-  std::vector<std::string> fallbacks;  // API functions that the candidate does not have
+  std::optional<Verification> verification;  // with --verify
+  std::vector<std::string> notes;            // oddities that are no failure
+  std::string malloc_library;                // file that served malloc
+  std::vector<std::string> fallbacks;        // API functions that the candidate does not have
 
   std::string timing;              // "all" | "sample" | "none"
   std::uint64_t timing_every = 1;  // calls for one that is timed, on average
@@ -136,6 +181,15 @@ struct RunResult {
     std::uint64_t order_violations = 0, failed_ops = 0, skipped_ops = 0, unexpected_successes = 0;
     std::optional<double> harness_share;  // estimated share of the run's CPU time
   } fidelity;
+
+  std::vector<MemoryPoint> memory_points;
+  std::optional<MemoryParts> parts_at_peak, parts_at_end;  // of the live bytes' peak; of the run
+  std::optional<std::uint64_t> freed_rss_bytes, settled_rss_bytes, settle_ns;
+  std::optional<std::uint64_t> harness_rss_bytes;  // calibrated with an allocator that does nothing
+  std::optional<AllocatorView> view_at_peak, view_at_end;
+  std::uint64_t purges = 0;  // --trim-every
+  std::string purge_by;      // the function; empty: none was asked for
+  std::uint64_t purge_ns = 0;
 
   MemoryCurve by_progress, by_time;
 };

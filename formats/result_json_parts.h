@@ -61,4 +61,11 @@ void read(const Json& from, const char* key, std::optional<T>& to) {
 void add_latencies(Json& to, const RunResult& run);
 void read_latencies(const Json& from, RunResult& run);
 
+void add_verification(Json& to, const RunResult& run);
+void read_verification(const Json& from, RunResult& run);
+
+// The closer looks at memory.
+void add_memory(Json& to, const RunResult& run);
+void read_memory(const Json& from, RunResult& run);
+
 }  // namespace alloctape::formats::json_parts

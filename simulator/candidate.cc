@@ -3,10 +3,13 @@
 #include <elf.h>
 #include <glob.h>
 #include <gnu/libc-version.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <charconv>
+#include <climits>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -120,6 +123,18 @@ std::string version_of(const Alias& alias, const std::string& library) {
   return file_version(library);
 }
 
+// Digits, and K, M or G.
+std::optional<std::uint64_t> parse_number(const std::string& text) {
+  std::uint64_t n = 0;
+  const char* end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, n);
+  if (error != std::errc{} || n >> 40 != 0) return std::nullopt;
+  if (rest == end) return n;
+  const int shift = *rest == 'K' ? 10 : *rest == 'M' ? 20 : *rest == 'G' ? 30 : 0;
+  if (shift == 0 || rest + 1 != end) return std::nullopt;
+  return n << shift;
+}
+
 bool is_path(const std::string& name) {
   return name.find('/') != std::string::npos || name.find(".so.") != std::string::npos ||
          (name.size() > 3 && name.compare(name.size() - 3, 3, ".so") == 0);
@@ -167,6 +182,37 @@ std::optional<Setting> parse_setting(const std::string& text) {
   return setting;
 }
 
+std::optional<MalloptSetting> parse_mallopt(const std::string& text) {
+  static constexpr struct {
+    const char* name;
+    int parameter;
+  } kNames[] = {{"M_MXFAST", M_MXFAST},         {"M_TRIM_THRESHOLD", M_TRIM_THRESHOLD},
+                {"M_TOP_PAD", M_TOP_PAD},       {"M_MMAP_THRESHOLD", M_MMAP_THRESHOLD},
+                {"M_MMAP_MAX", M_MMAP_MAX},     {"M_PERTURB", M_PERTURB},
+                {"M_ARENA_TEST", M_ARENA_TEST}, {"M_ARENA_MAX", M_ARENA_MAX}};
+  const auto at = text.find('=');
+  if (at == std::string::npos) return std::nullopt;
+  for (const auto& known : kNames) {
+    if (text.compare(0, at, known.name) != 0) continue;
+    const std::string value = text.substr(at + 1);
+    const bool negative = !value.empty() && value[0] == '-';
+    const auto number = parse_number(negative ? value.substr(1) : value);
+    if (!number || *number > INT_MAX) return std::nullopt;
+    const int n = static_cast<int>(*number);
+    return MalloptSetting{text, known.parameter, negative ? -n : n};
+  }
+  return std::nullopt;
+}
+
+void add_tunables(std::vector<Setting>& environment, const std::string& tunables) {
+  for (Setting& setting : environment) {
+    if (setting.first != "GLIBC_TUNABLES") continue;
+    setting.second += ":" + tunables;
+    return;
+  }
+  environment.emplace_back("GLIBC_TUNABLES", tunables);
+}
+
 formats::Result<Candidate> parse_candidate(const std::string& text) {
   std::istringstream words(text);
   Candidate candidate;
@@ -175,6 +221,16 @@ formats::Result<Candidate> parse_candidate(const std::string& text) {
   if (name.empty()) return unknown("an allocator needs a name");
   candidate.label = name;
   for (std::string word; words >> word;) {
+    if (word.rfind("glibc.", 0) == 0 && word.find('=') != std::string::npos) {
+      add_tunables(candidate.environment, word);
+      candidate.label += " " + word;
+      continue;
+    }
+    if (const auto mallopt = parse_mallopt(word)) {
+      candidate.mallopt.push_back(*mallopt);
+      candidate.label += " " + word;
+      continue;
+    }
     const auto setting = parse_setting(word);
     if (!setting)
       return unknown("\"" + word + "\" in \"" + text + "\" is no setting of the form NAME=VALUE");

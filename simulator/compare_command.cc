@@ -15,6 +15,7 @@
 #include "simulator/commands.h"
 #include "simulator/compare_render.h"
 #include "simulator/environment.h"
+#include "simulator/replay_memory.h"
 #include "simulator/replay_options.h"
 
 namespace alloctape::simulator {
@@ -154,6 +155,10 @@ int run_compare_command(const std::vector<std::string>& args) {
       comparison.runs.back().workload = comparison.workloads[runs[i].workload];
       comparison.runs.back().round = runs[i].round;
     }
+    for (std::size_t w = 0; w < workloads.size() && values->count("calibrate"); ++w)
+      if (const auto harness = harness_memory(workloads[w], settings))
+        for (formats::RunResult& run : comparison.runs)
+          if (run.workload == comparison.workloads[w]) apply_calibration(*harness, run);
   } catch (const std::system_error& error) {
     cli::fail(std::string("a replay could not be started: ") + error.what());
   }

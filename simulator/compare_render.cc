@@ -86,6 +86,8 @@ std::vector<Column> columns_for(const std::vector<const RunResult*>& runs) {
                      [](double v) { return cli::ratio(v); }});
   columns.push_back(
       {"end RSS", [](const RunResult& r) { return figure(r.end_rss_bytes); }, bytes_text});
+  columns.push_back(
+      {"freed RSS", [](const RunResult& r) { return figure(r.freed_rss_bytes); }, bytes_text});
   columns.push_back({"wall", [](const RunResult& r) { return figure(r.wall_ns); },
                      [](double v) { return cli::duration_ns(v); }});
   columns.push_back({"CPU",
@@ -175,7 +177,7 @@ std::string workload_table(const Comparison& comparison, const std::string& work
   for (const Column& column : columns) table.column(column.header);
   // The first three ratios that matter, against the first candidate of the command line.
   const std::vector<std::pair<std::size_t, const char*>> ratios = {
-      {0, "RSS ratio"}, {3, "wall ratio"}, {4, "CPU ratio"}};
+      {0, "RSS ratio"}, {4, "wall ratio"}, {5, "CPU ratio"}};
   for (const auto& ratio : ratios) table.column(ratio.second);
   table.column("", cli::Table::Align::kLeft);
   for (const Row& row : rows) {

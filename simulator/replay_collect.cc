@@ -5,6 +5,8 @@
 
 #include "simulator/replay_failure.h"
 #include "simulator/replay_latency.h"
+#include "simulator/replay_memory.h"
+#include "simulator/replay_verify.h"
 
 namespace alloctape::simulator {
 namespace {
@@ -15,6 +17,7 @@ using formats::RunStatus;
 constexpr double kFaithful = 0.01;
 
 std::string touch_text(const SharedHeader& shared) {
+  if (shared.verify) return "full";
   switch (shared.touch) {
     case Touch::kNone:
       return "none";
@@ -60,6 +63,8 @@ void collect_curves(SharedHeader* shared, const std::vector<OutsideSample>& outs
   std::erase_if(samples, [](const MemorySample& s) { return s.ns == 0; });  // cut off by a crash
   std::sort(samples.begin(), samples.end(),
             [](const MemorySample& a, const MemorySample& b) { return a.ns < b.ns; });
+  const bool books = std::any_of(samples.begin(), samples.end(),
+                                 [](const MemorySample& s) { return s.usable_bytes != 0; });
   const std::uint64_t start = shared->run_start_ns;
   std::uint64_t peak = 0, peak_vm = 0, ops = 0;
   for (const MemorySample& s : samples) {
@@ -70,6 +75,7 @@ void collect_curves(SharedHeader* shared, const std::vector<OutsideSample>& outs
     run.by_progress.anon_bytes.push_back(s.anon_bytes);
     run.by_progress.vm_bytes.push_back(s.vm_bytes);
     run.by_progress.live_bytes.push_back(s.live_bytes);
+    if (books) run.by_progress.usable_bytes.push_back(s.usable_bytes);
     peak = std::max(peak, s.anon_bytes);
     peak_vm = std::max(peak_vm, s.vm_bytes);
   }
@@ -84,8 +90,10 @@ void collect_curves(SharedHeader* shared, const std::vector<OutsideSample>& outs
     peak = std::max(peak, s.anon_bytes);
     peak_vm = std::max(peak_vm, s.vm_bytes);
   }
-  if (shared->phase.load(std::memory_order_relaxed) == Phase::kComplete)
-    peak = std::max(peak, shared->end_anon_bytes);
+  peak = std::max(peak, shared->end_anon_bytes);  // 0 until the run is over
+  const std::uint32_t points =
+      std::min(shared->points.load(std::memory_order_acquire), kMemoryPoints);
+  for (std::uint32_t i = 0; i < points; ++i) peak = std::max(peak, shared->point[i].anon_bytes);
   if (peak == 0) return;
   run.peak_rss_bytes = peak;
   run.peak_vm_bytes = peak_vm;
@@ -118,7 +126,8 @@ void collect_totals(SharedHeader* shared, const wire::WorkloadHeader& header, Ru
   f.faithful = same_peak && f.order_violations == 0 && f.skipped_ops == 0;
   const double cpu_ns = static_cast<double>(shared->user_ns + shared->system_ns);
   const double harness_ns = shared->harness_op_ns * static_cast<double>(run.total_ops) +
-                            shared->sample_ns * static_cast<double>(shared->samples.load());
+                            shared->sample_ns * static_cast<double>(shared->samples.load()) +
+                            static_cast<double>(shared->point_took_ns.load());
   if (cpu_ns > 0) f.harness_share = std::min(1.0, harness_ns / cpu_ns);
 }
 
@@ -148,18 +157,20 @@ void collect(SharedHeader* shared, int memory, const formats::WorkloadFile& work
   run.fidelity.recorded_peak_live_bytes = workload.header().peak_live_bytes;
   collect_counts(shared, run);
   const std::int64_t peak = shared->live_peak.load(std::memory_order_relaxed);
-  if (phase == Phase::kRunning || phase == Phase::kComplete) {
+  const bool whole = phase == Phase::kAfter || phase == Phase::kComplete;
+  if (phase == Phase::kRunning || whole) {
     run.baseline_rss_bytes = shared->baseline_anon_bytes;
     run.baseline_vm_bytes = shared->baseline_vm_bytes;
     run.prologue_rss_bytes = shared->start_anon_bytes;
     run.peak_live_bytes = peak > 0 ? static_cast<std::uint64_t>(peak) : 0;
     run.live_peak_error_bytes = shared->lanes == 1 ? 0 : shared->live_flush_bytes * shared->lanes;
     collect_curves(shared, outside, run);
+    collect_memory(shared, run);
   }
 
   const double ns = static_cast<double>(shared->anchor_ns[1] - shared->anchor_ns[0]);
   const double ticks = static_cast<double>(shared->anchor_ticks[1] - shared->anchor_ticks[0]);
-  if (phase == Phase::kComplete && ticks > 0) {
+  if (whole && ticks > 0) {
     collect_totals(shared, workload.header(), run);
     run.ticks_per_second = ticks / ns * 1e9;
     run.wall_ticks = static_cast<std::uint64_t>(static_cast<double>(*run.wall_ns) * ticks / ns);
@@ -188,6 +199,7 @@ void collect(SharedHeader* shared, int memory, const formats::WorkloadFile& work
     run.status = end.timed_out ? RunStatus::kHung : RunStatus::kCrashed;
     run.failure = describe_failure(shared, workload, end);
   }
+  collect_verification(shared, workload, run);
 }
 
 }  // namespace alloctape::simulator

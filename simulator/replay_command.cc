@@ -8,6 +8,7 @@
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "simulator/commands.h"
+#include "simulator/replay_memory.h"
 #include "simulator/replay_options.h"
 #include "simulator/replay_render.h"
 
@@ -53,6 +54,8 @@ int run_replay_command(const std::vector<std::string>& args) {
     cli::Progress progress("replaying under " + candidate.label, "words", words);
     run = run_replay(workload, candidate, settings,
                      [&](std::uint64_t done, std::uint64_t) { progress.update(done); });
+    if (values->count("calibrate"))
+      if (const auto harness = harness_memory(workload, settings)) apply_calibration(*harness, run);
   } catch (const std::system_error& error) {
     cli::fail(std::string("the replay could not be started: ") + error.what());
   }

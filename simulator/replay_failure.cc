@@ -4,12 +4,17 @@
 #include <signal.h>
 #include <string.h>
 
+#include <algorithm>
+
+#include "formats/workload_cursor.h"
+
 namespace alloctape::simulator {
 namespace {
 
 struct OpAt {
   wire::Op op = wire::Op::kNone;
   std::uint64_t index = 0;  // API calls of the lane before it
+  std::optional<std::uint64_t> slot, size;
 };
 
 // The op at a position of a lane. A pass over the lane's words: this happens once in a failed run.
@@ -21,7 +26,12 @@ OpAt op_at(const formats::WorkloadFile& workload, std::uint32_t lane, std::uint6
     const auto words = workload.words(chunk);
     for (std::uint64_t i = 0; i < words.size();) {
       if (chunk.first_word + i >= position) {
-        found.op = wire::op_of(words[i]);
+        const formats::OpView op = formats::decode(&words[i], words.data() + words.size());
+        found.op = op.op;
+        if (wire::is_api_op(op.op)) {
+          found.slot = op.slot;
+          if (wire::traits(op.op).takes_size) found.size = op.count ? op.size * op.count : op.size;
+        }
         return found;
       }
       if (wire::is_api_op(wire::op_of(words[i]))) ++found.index;
@@ -40,6 +50,28 @@ bool stands_in_a_call(SharedHeader* shared, const formats::WorkloadFile& workloa
   const wire::Op op = op_at(workload, lane, l.current.load(std::memory_order_relaxed)).op;
   return op != wire::Op::kWait;
 }
+
+std::string signal_text(int number) {
+  const char* name = sigabbrev_np(number);
+  return name != nullptr ? fmt::format("SIG{}", name) : fmt::format("signal {}", number);
+}
+
+const char* phase_text(Phase phase) {
+  switch (phase) {
+    case Phase::kStarting:
+      return "start";
+    case Phase::kSetUp:
+      return "set-up";
+    case Phase::kPrologue:
+      return "prologue";
+    case Phase::kAfter:
+      return "after";
+    default:
+      return "run";
+  }
+}
+
+}  // namespace
 
 std::uint32_t guilty_lane(SharedHeader* shared, const formats::WorkloadFile& workload) {
   const std::uint32_t crashed = shared->crash_lane.load(std::memory_order_relaxed);
@@ -61,26 +93,6 @@ std::optional<std::uint64_t> thread_at(const formats::WorkloadFile& workload, st
   return std::nullopt;
 }
 
-std::string signal_text(int number) {
-  const char* name = sigabbrev_np(number);
-  return name != nullptr ? fmt::format("SIG{}", name) : fmt::format("signal {}", number);
-}
-
-const char* phase_text(Phase phase) {
-  switch (phase) {
-    case Phase::kStarting:
-      return "start";
-    case Phase::kSetUp:
-      return "set-up";
-    case Phase::kPrologue:
-      return "prologue";
-    default:
-      return "run";
-  }
-}
-
-}  // namespace
-
 formats::RunFailure describe_failure(SharedHeader* shared, const formats::WorkloadFile& workload,
                                      const ProcessEnd& end) {
   formats::RunFailure failure;
@@ -92,6 +104,13 @@ formats::RunFailure describe_failure(SharedHeader* shared, const formats::Worklo
   if (end.signal && shared->crash_signal == static_cast<std::uint32_t>(*end.signal) &&
       (shared->crash_signal == SIGSEGV || shared->crash_signal == SIGBUS))
     failure.address = shared->crash_address;
+
+  const std::uint32_t frames =
+      std::min(shared->frame_count.load(std::memory_order_acquire), kFrames);
+  for (std::uint32_t i = 0; i < frames; ++i) {
+    shared->frames[i][sizeof shared->frames[i] - 1] = 0;
+    failure.backtrace.emplace_back(shared->frames[i]);
+  }
 
   std::string where;
   if (phase == Phase::kRunning || phase == Phase::kPrologue) {
@@ -109,13 +128,19 @@ formats::RunFailure describe_failure(SharedHeader* shared, const formats::Worklo
       failure.lane = lane;
       failure.thread = thread_at(workload, lane, position);
       failure.op_index = at.index;
+      failure.slot = at.slot;
+      failure.size_bytes = at.size;
       const char* name = wire::traits(at.op).name;
       failure.op = name != nullptr ? name : "";
       where = fmt::format("in {}, op {} of lane {}", failure.op, at.index, lane);
       if (at.op == wire::Op::kExit)
         where = fmt::format("at a thread's end, after op {} of lane {}", at.index, lane);
+      if (failure.size_bytes) where += fmt::format(", {} bytes", *failure.size_bytes);
+      if (failure.slot && *failure.slot != 0) where += fmt::format(", slot {}", *failure.slot);
       if (failure.thread) where += fmt::format(" (thread {})", *failure.thread);
     }
+  } else if (phase == Phase::kAfter) {
+    where = "while everything was freed, after the last op";
   } else {
     where = fmt::format("during {}", phase == Phase::kStarting ? "program start" : "set-up");
   }

@@ -6,6 +6,9 @@
 #include <cstring>
 #include <fstream>
 #include <optional>
+#include <sstream>
+#include <tuple>
+#include <utility>
 
 #include "cli/cli.h"
 #include "cli/install_paths.h"
@@ -25,6 +28,11 @@ std::optional<std::uint32_t> number_in(const std::string& text, std::uint32_t mo
   if (error != std::errc{} || end != text.data() + text.size() || n == 0 || n > most)
     return std::nullopt;
   return n;
+}
+
+std::pair<const char*, std::errc> parsed(const char* from, const char* end, int& to) {
+  const auto [at, error] = std::from_chars(from, end, to);
+  return {at, error};
 }
 
 void choose_touch(const std::string& text, RunSettings& settings) {
@@ -55,6 +63,49 @@ void choose_timing(const std::string& text, RunSettings& settings) {
   settings.sample_every = *n;
 }
 
+// A plain number counts calls, one with a letter of sizes bytes, one with a unit of time that time.
+void choose_purge(const std::string& text, RunSettings& settings) {
+  if (const auto n = number_in(text, 0xffffffff)) {
+    settings.purge_calls = *n;
+  } else if (const auto bytes = cli::parse_bytes(text); bytes && *bytes != 0) {
+    settings.purge_bytes = *bytes;
+  } else if (const auto ns = cli::parse_duration_ns(text); ns && *ns != 0) {
+    settings.purge_ns = *ns;
+  } else {
+    cli::usage_error("--trim-every " + text +
+                     ": this is neither a number of calls, nor bytes (64M), nor a time (100ms)");
+  }
+}
+
+void choose_huge_pages(const std::string& text, RunSettings& settings) {
+  using HugePages = RunSettings::HugePages;
+  if (text != "system" && text != "off" && text != "on")
+    cli::usage_error("--hugepages " + text + ": there are system, off and on");
+  settings.huge_pages = text == "off"  ? HugePages::kOff
+                        : text == "on" ? HugePages::kOn
+                                       : HugePages::kSystem;
+}
+
+std::vector<std::uint16_t> cpu_list(const std::string& text) {
+  constexpr int kCpuLimit = 1024;
+  std::vector<std::uint16_t> cpus;
+  std::istringstream parts(text);
+  for (std::string part; std::getline(parts, part, ',');) {
+    int first = -1, last = -1;
+    const char* end = part.data() + part.size();
+    auto [at, error] = std::from_chars(part.data(), end, first);
+    last = first;
+    if (error == std::errc{} && at != end && *at == '-')
+      std::tie(at, error) = parsed(at + 1, end, last);
+    if (error != std::errc{} || at != end || first < 0 || last < first || last >= kCpuLimit)
+      cli::usage_error("--cpus " + text + ": this must be a list of CPUs such as 0,2-3");
+    for (int cpu = first; cpu <= last; ++cpu) cpus.push_back(static_cast<std::uint16_t>(cpu));
+  }
+  if (cpus.empty() || cpus.size() > 256)
+    cli::usage_error("--cpus " + text + ": 1 to 256 CPUs are wanted");
+  return cpus;
+}
+
 }  // namespace
 
 void add_run_options(po::options_description& options) {
@@ -67,9 +118,33 @@ void add_run_options(po::options_description& options) {
       "touch-reads", "read a byte in each page of a block before it is released or resized")(
       "timing", po::value<std::string>()->value_name("MODE")->default_value("all"),
       "latency of every call (all), of one in N (sample=N; sample: 64), or none: then wall and CPU "
-      "time are undisturbed")(
+      "time are undisturbed")("verify",
+                              "check every answer: alignment, overlap with live blocks, zeroed "
+                              "memory, usable size, and that "
+                              "the contents of blocks stay what they were; touches all memory, and "
+                              "says nothing about speed")(
       "timeout", po::value<std::string>()->value_name("TIME")->default_value("60s"),
       "a run in which no call finishes for so long is ended and called hung")(
+      "usable",
+      "keep books of usable bytes and show them along the run (asks malloc_usable_size of each "
+      "new block)")("calibrate",
+                    "make a run with an allocator that does nothing, too, and take what it shows "
+                    "for the harness' own "
+                    "memory")(
+      "settle", po::value<std::string>()->value_name("TIME"),
+      "look at memory again after everything was freed, and so long a pause")(
+      "trim-every", po::value<std::string>()->value_name("N|BYTES|TIME"),
+      "make the allocator give memory back (malloc_trim, or what it has in its place) after N "
+      "calls "
+      "of a lane, so many acquired bytes (64M, with a unit) or so much time (100ms)")(
+      "tunables", po::value<std::vector<std::string>>()->value_name("T")->composing(),
+      "tunables of glibc's, such as glibc.malloc.arena_max=1; may be given several times")(
+      "mallopt", po::value<std::vector<std::string>>()->value_name("M_X=V")->composing(),
+      "call mallopt before the replay, such as M_MMAP_THRESHOLD=1M; may be given several times")(
+      "hugepages", po::value<std::string>()->value_name("MODE")->default_value("system"),
+      "transparent huge pages: system (as they are), off (for this process), on (ask the allocator "
+      "for them)")("cpus", po::value<std::string>()->value_name("LIST"),
+                   "run on these CPUs (0,2-3); with as many as lanes, each lane on one of its own")(
       "env", po::value<std::vector<std::string>>()->value_name("K=V")->composing(),
       "environment of the replayed process; may be given several times");
 }
@@ -81,6 +156,26 @@ RunSettings run_settings(const po::variables_map& values) {
   settings.touch_calloc = values.count("touch-calloc") != 0;
   settings.touch_reads = values.count("touch-reads") != 0;
   choose_timing(values["timing"].as<std::string>(), settings);
+  settings.verify = values.count("verify") != 0;
+  settings.usable = values.count("usable") != 0;
+  if (values.count("settle")) {
+    const auto pause = values["settle"].as<std::string>();
+    const auto ns = cli::parse_duration_ns(pause);
+    if (!ns) cli::usage_error("--settle " + pause + ": this is no duration");
+    settings.settle_ns = *ns;
+  }
+  if (values.count("trim-every")) choose_purge(values["trim-every"].as<std::string>(), settings);
+  if (values.count("mallopt"))
+    for (const std::string& one : values["mallopt"].as<std::vector<std::string>>()) {
+      const auto mallopt = parse_mallopt(one);
+      if (!mallopt)
+        cli::usage_error("--mallopt " + one +
+                         ": this must be a parameter of mallopt with its value, such as "
+                         "M_MMAP_THRESHOLD=1M");
+      settings.mallopt.push_back(*mallopt);
+    }
+  choose_huge_pages(values["hugepages"].as<std::string>(), settings);
+  if (values.count("cpus")) settings.cpus = cpu_list(values["cpus"].as<std::string>());
   const auto text = values["timeout"].as<std::string>();
   const auto timeout = cli::parse_duration_ns(text);
   if (!timeout || *timeout == 0) cli::usage_error("--timeout " + text + ": this is no duration");
@@ -94,6 +189,12 @@ RunSettings run_settings(const po::variables_map& values) {
       settings.environment.push_back(*setting);
     }
   }
+  if (values.count("tunables"))
+    for (const std::string& one : values["tunables"].as<std::vector<std::string>>()) {
+      if (one.rfind("glibc.", 0) != 0 || one.find('=') == std::string::npos)
+        cli::usage_error("--tunables " + one + ": this must be glibc.NAME=VALUE");
+      add_tunables(settings.environment, one);
+    }
   return settings;
 }
 
@@ -111,10 +212,28 @@ formats::WorkloadFile open_workload(const std::string& path) {
 }
 
 Candidate candidate_or_fail(const std::string& text) {
+  // Our own, which does nothing: not for the list of allocators, but good to measure with.
+  if (text == kNoop) {
+    auto noop = parse_candidate(cli::noop_allocator());
+    if (!noop) cli::fail(noop.error().message);
+    noop->label = noop->name = kNoop;
+    return std::move(noop).value();
+  }
   auto candidate = parse_candidate(text);
   if (!candidate)
     cli::fail(candidate.error().message, "`alloctape allocators` lists what is installed here.");
   return std::move(candidate).value();
+}
+
+std::optional<std::uint64_t> harness_memory(const formats::WorkloadFile& workload,
+                                            RunSettings settings) {
+  settings.touch = Touch::kNone;
+  settings.verify = settings.usable = false;
+  settings.settle_ns = settings.purge_calls = settings.purge_bytes = settings.purge_ns = 0;
+  settings.environment.clear();
+  settings.mallopt.clear();
+  const formats::RunResult run = run_replay(workload, candidate_or_fail(kNoop), settings, {});
+  return run.status == formats::RunStatus::kOk ? run.peak_rss_bytes : std::nullopt;
 }
 
 void write_json(const std::string& path, const std::string& text) {

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <boost/program_options.hpp>
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "formats/workload_file.h"
@@ -18,6 +20,12 @@ formats::WorkloadFile open_workload(const std::string& path);
 
 // A candidate, or a UserError that says what is known.
 Candidate candidate_or_fail(const std::string& text);
+
+// What the harness itself takes of anonymous memory in such a run, measured with an allocator that
+// does nothing.
+inline constexpr const char* kNoop = "noop";
+std::optional<std::uint64_t> harness_memory(const formats::WorkloadFile& workload,
+                                            RunSettings settings);
 
 // Writes JSON to a file, or to standard output for "-".
 void write_json(const std::string& path, const std::string& text);

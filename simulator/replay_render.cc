@@ -44,6 +44,11 @@ std::string memory_table(const RunResult& run) {
   add(t, "peak RSS", bytes_or_dash(run.peak_rss_bytes), over_ideal);
   add(t, "RSS at the end", bytes_or_dash(run.end_rss_bytes),
       run.end_live_bytes ? cli::bytes(*run.end_live_bytes) + " still live" : "");
+  add(t, "RSS when all is freed", bytes_or_dash(run.freed_rss_bytes),
+      run.settled_rss_bytes
+          ? fmt::format("{} after a pause of {}", cli::bytes(*run.settled_rss_bytes),
+                        cli::duration_ns(static_cast<double>(run.settle_ns.value_or(0))))
+          : "");
   add(t, "RSS before the run", bytes_or_dash(run.baseline_rss_bytes), "part of the figures above");
   add(t, "peak VmSize", bytes_or_dash(run.peak_vm_bytes),
       run.baseline_vm_bytes ? cli::bytes(*run.baseline_vm_bytes) + " before the run" : "");
@@ -52,6 +57,53 @@ std::string memory_table(const RunResult& run) {
     recorded += fmt::format(", {:+.2f}%", (*run.fidelity.live_peak_ratio - 1) * 100);
   add(t, "live peak (ideal RSS)", bytes_or_dash(run.peak_live_bytes), recorded);
   return t.str();
+}
+
+std::string signed_bytes(std::int64_t n) {
+  return n < 0 ? "-" + cli::bytes(static_cast<std::uint64_t>(-n))
+               : cli::bytes(static_cast<std::uint64_t>(n));
+}
+
+// Where the memory is, at the peak of the live bytes and at the end.
+std::string parts_table(const RunResult& run) {
+  if (!run.parts_at_end) return {};
+  cli::Table t;
+  t.column("of the RSS", cli::Table::Align::kLeft);
+  t.column("at the live peak");
+  t.column("at the end");
+  t.column("", cli::Table::Align::kLeft);
+  using formats::MemoryParts;
+  auto row = [&](const char* what, auto value, const char* remark) {
+    t.row({what, run.parts_at_peak ? value(*run.parts_at_peak) : "-", value(*run.parts_at_end),
+           cli::dim(remark)});
+  };
+  row(
+      "requested", [](const MemoryParts& p) { return cli::bytes(p.requested_bytes); },
+      "live bytes; more than the RSS when not all is touched");
+  row(
+      "slop", [](const MemoryParts& p) { return bytes_or_dash(p.slop_bytes); },
+      run.parts_at_peak && !run.parts_at_peak->slop_bytes
+          ? "usable less requested; at the peak with --usable, else part of the rest"
+          : "usable less requested");
+  row(
+      "lazily freed", [](const MemoryParts& p) { return cli::bytes(p.lazy_free_bytes); },
+      "given back, and not yet taken by the kernel");
+  row(
+      "harness", [](const MemoryParts& p) { return cli::bytes(p.harness_bytes); },
+      run.harness_rss_bytes ? "as under an allocator that does nothing" : "as before the run");
+  row(
+      "rest", [](const MemoryParts& p) { return signed_bytes(p.rest_bytes); },
+      "holes, retained free pages, metadata");
+  row(
+      "RSS", [](const MemoryParts& p) { return cli::bytes(p.anon_bytes); }, "");
+  std::string text = t.str();
+  if (run.view_at_end) {
+    text += cli::dim("the allocator's own view at the end (" + run.view_at_end->source + "):");
+    for (const auto& [name, value] : run.view_at_end->figures)
+      text += cli::dim(fmt::format(" {} {}", name, value));
+    text += "\n";
+  }
+  return text;
 }
 
 std::string time_table(const RunResult& run) {
@@ -77,6 +129,9 @@ std::string time_table(const RunResult& run) {
         fmt::format("{} slept, {} waited, {} threads in {} lanes", cli::count(run.sync_blocked),
                     cli::duration_ns(static_cast<double>(run.sync_wait_ns)),
                     cli::count(run.threads), cli::count(run.lanes)));
+  if (!run.purge_by.empty())
+    add(t, "purges", cli::count(run.purges),
+        fmt::format("{} by {}", cli::duration_ns(static_cast<double>(run.purge_ns)), run.purge_by));
   if (run.fidelity.harness_share)
     add(t, "harness", cli::percent(*run.fidelity.harness_share),
         fmt::format("of the CPU time: {:.1f} ns a call", run.harness_op_ns.value_or(0)));
@@ -174,9 +229,15 @@ std::string render_run(const RunResult& run, bool by_size) {
     text += cli::red(fmt::format("{}: {}", formats::to_string(run.status),
                                  run.failure ? run.failure->message : "")) +
             "\n";
+    if (run.failure)
+      for (const std::string& frame : run.failure->backtrace) text += cli::dim("  " + frame) + "\n";
+    if (run.verification && run.status == RunStatus::kCorrupted)
+      for (std::size_t i = 1; i < run.verification->first.size(); ++i)
+        text += cli::dim("  " + run.verification->first[i].message) + "\n";
     if (run.status == RunStatus::kFailed) return text;
   }
-  text += "\n" + memory_table(run) + "\n" + time_table(run) + "\n" + ops_table(run);
+  text += "\n" + memory_table(run) + "\n" + parts_table(run) + "\n" + time_table(run) + "\n" +
+          ops_table(run);
   if (by_size && !run.latency_by_size.empty()) text += "\n" + by_size_table(run);
   if (!run.slowest_calls.empty()) text += "\n" + slowest_table(run);
   const RunResult::Fidelity& f = run.fidelity;
@@ -185,6 +246,9 @@ std::string render_run(const RunResult& run, bool by_size) {
             fmt::format("live peak {:.2f}% of the recorded, {} ops out of order, {} skipped\n",
                         f.live_peak_ratio.value_or(0) * 100, cli::count(f.order_violations),
                         cli::count(f.skipped_ops));
+  if (run.verification && run.status == RunStatus::kOk)
+    text += fmt::format("verified: {} blocks, {}: no fault\n", cli::count(run.verification->blocks),
+                        cli::bytes(run.verification->bytes));
   if (f.failed_ops != 0)
     text += fmt::format("{} calls returned nothing where the recording has a block\n",
                         cli::count(f.failed_ops));

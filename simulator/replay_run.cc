@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
@@ -20,6 +21,7 @@
 
 #include "simulator/memory_sampler.h"
 #include "simulator/replay_collect.h"
+#include "simulator/replay_failure.h"
 
 extern char** environ;
 
@@ -93,6 +95,45 @@ Timing timing_for(const RunSettings& settings) {
   return source == "tsc" ? Timing::kTsc : Timing::kClock;
 }
 
+std::uint32_t cores_for_us() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  return static_cast<std::uint32_t>(std::max(1, CPU_COUNT(&set)));
+}
+
+void add_mallopt(SharedHeader& h, const std::vector<MalloptSetting>& settings) {
+  for (const MalloptSetting& setting : settings)
+    if (h.mallopt_count < kMalloptCalls)
+      h.mallopt[h.mallopt_count++] = {setting.parameter, setting.value};
+}
+
+// How an allocator is told to ask for transparent huge pages; empty where it cannot be told.
+std::optional<Setting> huge_page_setting(const Candidate& candidate) {
+  if (candidate.name == "glibc") return Setting{"GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"};
+  if (candidate.name == "jemalloc") return Setting{"MALLOC_CONF", "thp:always"};
+  if (candidate.name == "mimalloc") return Setting{"MIMALLOC_ALLOW_LARGE_OS_PAGES", "1"};
+  return std::nullopt;
+}
+
+// The candidate's own settings, those for all, and what an option stands for: lists are joined.
+std::vector<Setting> settings_for(const Candidate& candidate, const RunSettings& settings) {
+  std::vector<Setting> all = settings.environment;
+  auto add = [&](const Setting& setting, const char* separator) {
+    for (Setting& other : all) {
+      if (other.first != setting.first) continue;
+      other.second = *separator ? other.second + separator + setting.second : setting.second;
+      return;
+    }
+    all.push_back(setting);
+  };
+  if (settings.huge_pages == RunSettings::HugePages::kOn)
+    if (const auto setting = huge_page_setting(candidate))
+      add(*setting, setting->first == "GLIBC_TUNABLES" ? ":" : ",");
+  for (const Setting& setting : candidate.environment)
+    add(setting, setting.first == "GLIBC_TUNABLES" ? ":" : "");
+  return all;
+}
+
 void fill_in_options(SharedHeader& h, const wire::WorkloadHeader& header, std::uint64_t words,
                      const RunSettings& settings) {
   h.timing = timing_for(settings);
@@ -101,8 +142,20 @@ void fill_in_options(SharedHeader& h, const wire::WorkloadHeader& header, std::u
   h.touch_percent = settings.touch_percent;
   h.touch_zeroed = settings.touch_calloc;
   h.touch_reads = settings.touch_reads;
+  h.verify = settings.verify;
+  h.usable = settings.usable;
+  h.settle_ns = settings.settle_ns;
+  h.recorded_peak_live_bytes = header.peak_live_bytes;
+  h.purge_calls = settings.purge_calls;
+  h.purge_bytes = settings.purge_bytes;
+  h.purge_ns = settings.purge_ns;
+  h.no_huge_pages = settings.huge_pages == RunSettings::HugePages::kOff;
+  h.cpu_count = static_cast<std::uint32_t>(std::min(settings.cpus.size(), std::size(h.cpus)));
+  std::copy_n(settings.cpus.begin(), h.cpu_count, h.cpus);
+  if (settings.verify) h.touch = Touch::kNone;  // the pattern takes its place
   h.lanes = header.lanes;
-  h.cores = static_cast<std::uint32_t>(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)));
+  h.cores =
+      settings.cpus.empty() ? cores_for_us() : static_cast<std::uint32_t>(settings.cpus.size());
   h.sample_words = std::max(kFewestSampleWords, words / kSamples);
   // Progress samples, one for each percent that the live maximum grows by, begin and end.
   h.sample_capacity = kSamples + header.lanes + 4096;
@@ -120,8 +173,7 @@ std::vector<std::string> environment_for(const Candidate& candidate, const RunSe
     if (at != std::string::npos) variables[text.substr(0, at)] = text.substr(at + 1);
   }
   variables.erase("LD_PRELOAD");  // the candidate alone
-  for (const auto& [key, value] : settings.environment) variables[key] = value;
-  for (const auto& [key, value] : candidate.environment) variables[key] = value;
+  for (const auto& [key, value] : settings_for(candidate, settings)) variables[key] = value;
   if (!candidate.preload_path.empty()) variables["LD_PRELOAD"] = candidate.preload_path;
   std::vector<std::string> all;
   for (const auto& [key, value] : variables) all.push_back(key + "=" + value);
@@ -155,9 +207,11 @@ pid_t start(const RunSettings& settings, const Candidate& candidate, int shared,
 
 class Watch {
  public:
-  Watch(pid_t pid, SharedHeader* shared, std::uint64_t timeout_ns)
+  Watch(pid_t pid, SharedHeader* shared, const formats::WorkloadFile& workload,
+        std::uint64_t timeout_ns)
       : pid_(pid),
         shared_(shared),
+        workload_(workload),
         timeout_ns_(timeout_ns),
         process_(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))),
         statm_(open(("/proc/" + std::to_string(pid) + "/statm").c_str(), O_RDONLY | O_CLOEXEC)) {}
@@ -186,6 +240,7 @@ class Watch {
           phase == Phase::kComplete ? std::min(timeout_ns_, kExitGraceNs) : timeout_ns_;
       if (now - last_change > limit) {
         end_.timed_out = true;
+        ask_where_it_hangs(phase);
         kill(pid_, SIGKILL);
         while (!ended(1000)) {
         }
@@ -196,6 +251,20 @@ class Watch {
   const std::vector<OutsideSample>& samples() const { return samples_; }
 
  private:
+  // The thread's handler writes a backtrace, if it still can.
+  void ask_where_it_hangs(Phase phase) {
+    constexpr int kPatience = 30;
+    if (phase != Phase::kRunning && phase != Phase::kPrologue) return;
+    const std::uint32_t lane =
+        phase == Phase::kPrologue ? shared_->lanes : guilty_lane(shared_, workload_);
+    if (lane == kNoLane) return;
+    const std::int32_t tid = lanes_of(shared_)[lane].tid.load(std::memory_order_relaxed);
+    if (tid == 0 || syscall(SYS_tgkill, pid_, tid, kReportSignal) != 0) return;
+    for (int i = 0; i < kPatience; ++i) {
+      if (shared_->frames_done.load(std::memory_order_acquire)) return;
+      usleep(10'000);
+    }
+  }
   bool ended(int wait_ms) {
     if (process_.get() >= 0) {
       pollfd ready{process_.get(), POLLIN, 0};
@@ -212,6 +281,7 @@ class Watch {
 
   pid_t pid_;
   SharedHeader* shared_;
+  const formats::WorkloadFile& workload_;
   std::uint64_t timeout_ns_;
   Descriptor process_, statm_;
   ProcessEnd end_;
@@ -240,6 +310,22 @@ void check_who_serves(const Candidate& candidate, RunResult& run) {
   run.notes.push_back("malloc is served by " + run.malloc_library);
 }
 
+// A setting that had no effect must not look as if it had.
+void check_settings(const SharedHeader& shared, const Candidate& candidate,
+                    const RunSettings& settings, RunResult& run) {
+  std::vector<MalloptSetting> mallopt = settings.mallopt;
+  mallopt.insert(mallopt.end(), candidate.mallopt.begin(), candidate.mallopt.end());
+  for (std::size_t i = 0; i < std::min<std::size_t>(mallopt.size(), kMalloptCalls); ++i)
+    if (shared.mallopt_refused >> i & 1)
+      run.notes.push_back("mallopt " + mallopt[i].text + " had no effect: this allocator has no " +
+                          "mallopt, or refused");
+  if (shared.purge_impossible)
+    run.notes.emplace_back("--trim-every had no effect: this allocator has no way to be told");
+  if (settings.huge_pages == RunSettings::HugePages::kOn && !huge_page_setting(candidate))
+    run.notes.emplace_back(
+        "--hugepages on had no effect: there is no known setting of this allocator for it");
+}
+
 }  // namespace
 
 RunResult run_replay(const formats::WorkloadFile& workload, const Candidate& candidate,
@@ -247,11 +333,7 @@ RunResult run_replay(const formats::WorkloadFile& workload, const Candidate& can
                      const std::function<void(std::uint64_t, std::uint64_t)>& progress) {
   RunResult run;
   run.candidate = candidate.info();
-  for (const Setting& setting : settings.environment) {
-    const auto same = [&](const Setting& own) { return own.first == setting.first; };
-    if (std::none_of(candidate.environment.begin(), candidate.environment.end(), same))
-      run.candidate.environment.push_back(setting);
-  }
+  run.candidate.environment = settings_for(candidate, settings);
   run.workload = workload.path();
 
   const Descriptor file(high_descriptor(open(workload.path().c_str(), O_RDONLY | O_CLOEXEC)));
@@ -269,12 +351,16 @@ RunResult run_replay(const formats::WorkloadFile& workload, const Candidate& can
   lay_out(shared);
   shared->next_live_sample.store(
       static_cast<std::int64_t>(workload.header().peak_live_bytes / 1000) + 4096);
+  add_mallopt(*shared, settings.mallopt);
+  add_mallopt(*shared, candidate.mallopt);
   initialise(shared);
 
-  Watch watch(start(settings, candidate, memfd.get(), file.get()), shared, settings.timeout_ns);
+  Watch watch(start(settings, candidate, memfd.get(), file.get()), shared, workload,
+              settings.timeout_ns);
   const ProcessEnd end = watch.run(progress, words);
   collect(shared, memfd.get(), workload, end, watch.samples(), run);
   check_who_serves(candidate, run);
+  check_settings(*shared, candidate, settings, run);
   return run;
 }
 

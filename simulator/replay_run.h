@@ -21,6 +21,13 @@ struct RunSettings {
   Touch touch = Touch::kPage;
   std::uint32_t touch_percent = 100;
   bool touch_calloc = false, touch_reads = false;
+  bool verify = false;                                           // touches every block in full
+  std::uint64_t settle_ns = 0;                                   // pause after everything was freed
+  std::uint64_t purge_calls = 0, purge_bytes = 0, purge_ns = 0;  // 0: not that way
+  std::vector<MalloptSetting> mallopt;                           // a candidate's own come after
+  enum class HugePages { kSystem, kOff, kOn } huge_pages = HugePages::kSystem;
+  std::vector<std::uint16_t> cpus;            // empty: all
+  bool usable = false;                        // keep books of usable bytes
   std::uint64_t timeout_ns = 60'000'000'000;  // without any op finishing
   std::vector<Setting> environment;           // for every candidate; its own settings win
 };

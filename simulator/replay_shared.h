@@ -6,12 +6,16 @@
 // address-free, which is what makes them usable across processes.
 #pragma once
 
+#include <signal.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 
 #include "formats/wire/opcodes.h"
+#include "simulator/block_checks.h"
 #include "simulator/latency_histogram.h"
+#include "simulator/memory_points.h"
 #include "simulator/size_class.h"
 #include "simulator/slow_calls.h"
 
@@ -21,6 +25,9 @@ inline constexpr std::uint64_t kSharedMagic = 0x3159414c50455241;  // "AREPLAY1"
 inline constexpr int kSharedFd = 3, kWorkloadFd = 4;  // what the replayer is started with
 inline constexpr std::uint32_t kNoLane = 0xffffffffu;
 inline constexpr std::uint8_t kNoHistogram = 0xff;
+inline constexpr std::uint32_t kFrames = 48;
+// The driver asks a thread that hangs where it stands: its handler writes a backtrace.
+inline constexpr int kReportSignal = SIGUSR2;
 inline constexpr std::uint64_t kNobodyWaits = ~std::uint64_t{0};
 
 enum class Timing : std::uint32_t { kNone, kTsc, kClock };
@@ -31,6 +38,7 @@ enum class Phase : std::uint32_t {
   kSetUp,     // tables, calibration
   kPrologue,
   kRunning,
+  kAfter,     // the run is over and its figures are whole: everything is freed, and a pause made
   kComplete,  // results are whole; what happens from here on is the allocator's exit
   kFailed,    // the replayer could not do its work; `message` says why
 };
@@ -41,6 +49,7 @@ struct MemorySample {
   std::uint64_t anon_bytes;
   std::uint64_t vm_bytes;
   std::uint64_t live_bytes;
+  std::uint64_t usable_bytes;
 };
 
 // What others look at: alone on its cache line, so that a publishing lane and the lanes that spin
@@ -59,6 +68,8 @@ struct alignas(64) LaneShared {
   std::atomic<std::uint64_t> current;
   std::atomic<std::uint32_t> running;  // 1 while a thread of this lane exists
   std::uint32_t threads_started;
+  std::atomic<std::int32_t> tid;          // of the lane's current thread
+  std::atomic<std::int64_t> usable_live;  // usable bytes it has acquired less those it released
   std::uint64_t failed_ops;        // the candidate returned NULL where the recording has a block
   std::uint64_t skipped_ops;       // on blocks that the candidate failed to provide
   std::uint64_t order_violations;  // slot found empty at a release, or occupied at an acquire
@@ -77,9 +88,20 @@ struct SharedHeader {
   Timing timing;
   std::uint32_t sample_every;  // calls of a lane for one that is timed; 1: all
   Touch touch;
-  std::uint32_t touch_percent;  // with Touch::kPercent
-  std::uint32_t touch_zeroed;   // 1: blocks of calloc, too
-  std::uint32_t touch_reads;    // 1: read a byte in each page before a block is released or resized
+  std::uint32_t touch_percent;   // with Touch::kPercent
+  std::uint32_t touch_zeroed;    // 1: blocks of calloc, too
+  std::uint32_t verify, usable;  // 1: the careful loop
+  std::uint64_t settle_ns;       // pause after everything was freed
+  std::uint64_t recorded_peak_live_bytes;
+  // Calls between two purges, of a lane; bytes, of all lanes; ns. 0: not that way.
+  std::uint64_t purge_calls, purge_bytes, purge_ns;
+  std::uint32_t mallopt_count;
+  MalloptCall mallopt[kMalloptCalls];
+  std::uint32_t no_huge_pages;   // 1: transparent huge pages are off for the process
+  std::uint32_t count_syscalls;  // 1: install the filter that stops at system calls of interest
+  std::uint32_t cpu_count;       // lanes are pinned to these in turn, or all of them share these
+  std::uint16_t cpus[256];
+  std::uint32_t touch_reads;  // 1: read a byte in each page before a block is released or resized
   std::uint32_t lanes;  // without the prologue; LaneShared[lanes + 1], the last is the prologue
   // Of each lane: LatencyHistogram[histograms][kSizeClasses]. Sparse: what no call fell into is a
   // hole of the memfd, and must be read so that it stays one.
@@ -112,6 +134,22 @@ struct SharedHeader {
   std::uint64_t voluntary_switches, involuntary_switches;
   std::uint64_t live_flush_bytes;  // a lane keeps up to this much to itself; 0: exact
 
+  // The closer looks. A lane that takes one claims `point_lock` first; who finds it taken goes on.
+  std::atomic<std::uint32_t> point_lock, points;
+  MemoryPoint point[kMemoryPoints];
+  AllocatorView view_at_peak, view_at_end;
+  std::atomic<std::uint64_t> acquired_bytes;  // since the last purge, where that counts
+  std::atomic<std::uint64_t> last_purge_ns;
+  std::atomic<std::uint64_t> purges, purge_took_ns, point_took_ns;
+  std::uint32_t purge_impossible;
+  char purge_name[40];
+  std::uint32_t mallopt_refused;  // bit per setting
+
+  FaultList faults;  // what verification found
+  // Of the thread that crashed, or hung; innermost first.
+  std::atomic<std::uint32_t> frames_begun, frame_count, frames_done;
+  char frames[kFrames][192];
+
   alignas(64) std::atomic<std::int64_t> live_bytes;
   std::atomic<std::int64_t> live_peak;
   std::atomic<std::int64_t> next_live_sample;
@@ -123,6 +161,13 @@ static_assert(std::atomic<Phase>::is_always_lock_free);
 
 inline LaneShared* lanes_of(SharedHeader* h) {
   return reinterpret_cast<LaneShared*>(reinterpret_cast<char*>(h) + h->lanes_at);
+}
+// Usable bytes of all live blocks, as far as lanes have told.
+inline std::uint64_t usable_live(SharedHeader* h) {
+  std::int64_t sum = 0;
+  for (std::uint32_t lane = 0; lane <= h->lanes; ++lane)
+    sum += lanes_of(h)[lane].usable_live.load(std::memory_order_relaxed);
+  return sum > 0 ? static_cast<std::uint64_t>(sum) : 0;
 }
 inline std::uint64_t histograms_bytes(const SharedHeader& h) {  // of one lane
   return std::uint64_t{h.histograms} * kSizeClasses * sizeof(LatencyHistogram);

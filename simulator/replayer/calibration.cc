@@ -86,10 +86,12 @@ double loop_ns_per_op(const Context& real) {
   context.slots = scratch->slots;
   context.cursors = &scratch->cursor;
   context.read_ahead = false;
+  context.verifier = nullptr;
+  context.usable = nullptr;
   std::uint64_t best = ~std::uint64_t{0};
   for (int i = 0; i < kRepeats; ++i) {
     scratch->cursor = {};
-    scratch->cursor.next_sample = shared->sample_words;
+    scratch->cursor.next_sample = scratch->cursor.next_purge = shared->sample_words;
     scratch->cursor.live_high = std::int64_t{1} << 61;
     scratch->cursor.live_low = -(std::int64_t{1} << 61);
     const std::uint64_t began = monotonic_ns();

@@ -1,24 +1,24 @@
-// The loop's instances, one for each way to time.
+// The loop's instances, one for each way to time, plain and careful.
 #include "simulator/replayer/replay_loop.h"
 
 namespace alloctape::simulator {
 namespace {
 
-template <Timing kTiming>
+template <Timing kTiming, bool kCareful>
 void run_lane(Context& context, std::uint32_t lane) {
-  ReplayLoop<kTiming>(context, lane).run();
+  ReplayLoop<kTiming, kCareful>(context, lane).run();
 }
 
 }  // namespace
 
-RunLane choose_loop(Timing timing) {
+RunLane choose_loop(Timing timing, bool careful) {
   switch (timing) {
     case Timing::kNone:
-      return &run_lane<Timing::kNone>;
+      return careful ? &run_lane<Timing::kNone, true> : &run_lane<Timing::kNone, false>;
     case Timing::kTsc:
-      return &run_lane<Timing::kTsc>;
+      return careful ? &run_lane<Timing::kTsc, true> : &run_lane<Timing::kTsc, false>;
     case Timing::kClock:
-      return &run_lane<Timing::kClock>;
+      return careful ? &run_lane<Timing::kClock, true> : &run_lane<Timing::kClock, false>;
   }
   return nullptr;
 }

@@ -17,7 +17,7 @@ namespace alloctape::simulator {
 // A live block. `p` is null for an empty slot, or one of the marks below.
 struct Slot {
   void* p;
-  std::uint64_t size;  // requested bytes; 0 for prologue blocks, whose true size nobody knows
+  std::uint64_t size;  // requested bytes; 0 for prologue blocks of unknown size
 };
 inline constexpr std::uintptr_t kFailedBlock = 1;  // the candidate returned NULL for it
 inline constexpr std::uintptr_t kNullBlock = 2;    // NULL is its pointer: malloc(0), or the slot 0
@@ -32,12 +32,16 @@ struct alignas(64) LaneCursor {
   std::uint64_t chunk;                           // within the lane
   std::uint64_t word;                            // within the chunk
   std::uint64_t next_sample;                     // position of the next look at memory
+  std::uint64_t next_purge;                      // position at which to think of a purge
   std::uint64_t counted_ops;                     // part of ops_by_kind that ops_done has
   std::int64_t live_delta, live_high, live_low;  // see ReplayLoop::account
   std::uint32_t until_timed, random;             // see ReplayLoop::timed; 0: not begun
   pthread_t thread;
   bool started;
 };
+
+class AllocatorHooks;
+class Verifier;
 
 struct Context {
   SharedHeader* shared;
@@ -53,11 +57,15 @@ struct Context {
   std::size_t page_bytes;
   int spins;
   bool read_ahead;  // the workload is larger than what we wanted to populate
+  const AllocatorHooks* hooks;
+  Verifier* verifier;     // null unless asked for
+  std::uint64_t* usable;  // usable bytes by slot; null unless asked for
   MemorySampler sampler{-1, 4096};
   void (*run_lane)(Context&, std::uint32_t lane);  // the loop, as chosen by timing
 };
 using RunLane = void (*)(Context&, std::uint32_t lane);
-RunLane choose_loop(Timing timing);
+// `careful`: with the hooks of careful_hooks.h.
+RunLane choose_loop(Timing timing, bool careful);
 
 // Makes this thread the one that runs `lane`, for signals: deadly ones are noted before they kill.
 void adopt_lane(Context& context, std::uint32_t lane);
@@ -66,6 +74,11 @@ void catch_deadly_signals(Context& context);
 void spawn_lane(Context& context, std::uint32_t lane);
 // Adds a memory sample; `live` is what the caller believes the live bytes to be.
 void take_sample(Context& context, std::int64_t live);
+// Takes a closer look at memory. `live` as above; nobody waits: of two lanes one takes it.
+void take_point(Context& context, Moment moment, std::int64_t live);
+// Makes the allocator give memory back, if it is time to, and keeps the books of it. Returns the
+// words that the lane may go on for before it asks again.
+std::uint64_t purge_if_due(Context& context);
 // Ends the process with a message for the driver. Callable from any thread.
 [[noreturn]] void replay_failed(Context& context, const char* what, const char* detail = "");
 

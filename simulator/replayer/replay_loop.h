@@ -12,6 +12,7 @@
 
 #include <new>
 
+#include "simulator/replayer/careful_hooks.h"
 #include "simulator/replayer/fault_watch.h"
 #include "simulator/replayer/replay_context.h"
 #include "simulator/replayer/sync.h"
@@ -34,7 +35,7 @@ inline std::uint64_t now_ticks() {
   }
 }
 
-template <Timing kTiming>
+template <Timing kTiming, bool kCareful>
 class ReplayLoop {
  public:
   ReplayLoop(Context& context, std::uint32_t lane)
@@ -48,6 +49,7 @@ class ReplayLoop {
         page_(context.page_bytes),
         alone_(context.shared->lanes == 1),
         touching_(*context.shared, context.page_bytes),
+        hooks_(context, lane),
         delta_(cursor_.live_delta),
         high_(cursor_.live_high),
         low_(cursor_.live_low) {
@@ -84,9 +86,13 @@ class ReplayLoop {
       origin_ = reinterpret_cast<std::uintptr_t>(words) - chunk.first_word * 8;
       if (c_.read_ahead && cursor_.word == 0) read_ahead();
       while (p < chunk_end) {
-        const std::uint64_t to_sample = cursor_.next_sample - position_of(p);
+        const std::uint64_t stop =
+            cursor_.next_sample < cursor_.next_purge ? cursor_.next_sample : cursor_.next_purge;
+        const std::uint64_t to_stop = stop - position_of(p);
         const auto left = static_cast<std::uint64_t>(chunk_end - p);
-        p = run_words(p, to_sample < left ? p + to_sample : chunk_end);
+        p = run_words(p, to_stop < left ? p + to_stop : chunk_end);
+        if (position_of(p) >= cursor_.next_purge) [[unlikely]]
+          cursor_.next_purge = position_of(p) + purge_if_due(c_);
         if (position_of(p) >= cursor_.next_sample) sample_on_progress(position_of(p));
         if (exited_) {
           cursor_.word = static_cast<std::uint64_t>(p - words);
@@ -156,6 +162,7 @@ class ReplayLoop {
                                      std::uint64_t third, unsigned flags) {
     using wire::Op;
     const auto align = static_cast<std::align_val_t>(third);
+    if constexpr (kCareful) third_ = third;
     // clang-format off
     switch (op) {
       case Op::kMalloc: acquire(op, slot, size, flags, [&] { return api_.malloc_(size); }); break;
@@ -299,6 +306,7 @@ class ReplayLoop {
     s.size = size;
     // Before the books: a memory sample taken there must see the block in use.
     if (op != wire::Op::kCalloc || touching_.writes_zeroed()) touching_.write(q, 0, size);
+    if constexpr (kCareful) hooks_.acquired(op, slot, q, size, third_);
     account(static_cast<std::int64_t>(size));
   }
 
@@ -317,6 +325,7 @@ class ReplayLoop {
     s.p = nullptr;
     if (touching_.reads()) [[unlikely]]
       touching_.read(q, size);
+    if constexpr (kCareful) hooks_.releasing(op, slot, q);
     timed(op, slot, size, [&] { call(q); });
     account(-static_cast<std::int64_t>(size));
   }
@@ -348,10 +357,18 @@ class ReplayLoop {
     }
     if (touching_.reads() && q != nullptr) [[unlikely]]
       touching_.read(q, old_size);
+    if constexpr (kCareful)
+      if (q != nullptr) hooks_.resizing(op, slot, q);
     void* r;
     timed(op, slot, size, [&] { r = call(q); });
     if (flags & (wire::kOpFailed | wire::kOpFreesBlock)) [[unlikely]] {
       resize_without_block(s, slot, r, old_size, flags);
+      if constexpr (kCareful) {
+        if (flags & wire::kOpFreesBlock)
+          hooks_.gone(slot);
+        else if (q != nullptr)
+          hooks_.resized(op, slot, r, old_size);
+      }
       return;
     }
     if (r == nullptr) [[unlikely]] {
@@ -359,14 +376,22 @@ class ReplayLoop {
         account(-static_cast<std::int64_t>(old_size));
         s.p = no_block(size);
         s.size = 0;
+        if constexpr (kCareful) hooks_.gone(slot);
       } else {
         ++shared_.failed_ops;  // and the old block lives on with its old size
+        if constexpr (kCareful) hooks_.resized(op, slot, nullptr, 0);
       }
       return;
     }
     s.p = r;
     s.size = size;
     touching_.write(r, old_size, size);
+    if constexpr (kCareful) {
+      if (q != nullptr)
+        hooks_.resized(op, slot, r, size);
+      else
+        hooks_.acquired(op, slot, r, size, 0);
+    }
     account(static_cast<std::int64_t>(size - old_size));
   }
 
@@ -434,14 +459,23 @@ class ReplayLoop {
     }
     if (live > h.next_live_sample.load(std::memory_order_relaxed)) sample_on_growth(live);
   }
-  // One sample for each further percent of the live maximum, whoever reaches it.
+  // One sample for each further percent of the live maximum, whoever reaches it; a closer look at
+  // each of some shares of the recorded peak.
   [[gnu::noinline]] void sample_on_growth(std::int64_t live) {
     std::int64_t due = c_.shared->next_live_sample.load(std::memory_order_relaxed);
-    const std::int64_t next = live + live / 100 + 1;
+    const auto peak = static_cast<double>(c_.shared->recorded_peak_live_bytes);
+    std::int64_t next = live + live / 100 + 1;
+    bool closer = false;
+    for (const double share : kGrowingShares) {
+      const std::int64_t at = static_cast<std::int64_t>(peak * share) - 1;
+      closer |= due <= at && live > at;
+      if (at > live && at < next) next = at;
+    }
     while (live > due) {
       if (c_.shared->next_live_sample.compare_exchange_weak(due, next, std::memory_order_relaxed)) {
         count_ops();
         take_sample(c_, live);
+        if (closer) take_point(c_, Moment::kGrowing, live);
         return;
       }
     }
@@ -487,6 +521,8 @@ class ReplayLoop {
   const std::uint64_t page_;
   const bool alone_;
   const Touching touching_;
+  CarefulHooks hooks_;
+  std::uint64_t third_ = 0;
   bool exited_ = false;
   bool watches_faults_ = false;
   std::uint32_t sample_every_ = 1, until_timed_ = 1, random_ = 2463534242u;

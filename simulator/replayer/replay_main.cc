@@ -16,13 +16,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <climits>
 #include <cstdlib>
 #include <cstring>
 
+#include "simulator/replayer/allocator_hooks.h"
 #include "simulator/replayer/calibration.h"
 #include "simulator/replayer/replay_loop.h"
 #include "simulator/replayer/touching.h"
+#include "simulator/replayer/verifier.h"
 
 namespace alloctape::simulator {
 namespace {
@@ -95,6 +98,10 @@ void make_room(Context& c) {
   for (std::uint64_t lane = 0; lane <= h.lanes && h.lanes <= kGuardedLanes; ++lane)
     mprotect(c.stacks + lane * c.stack_bytes, c.page_bytes, PROT_NONE);
 
+  if (h.usable)
+    c.usable = static_cast<std::uint64_t*>(
+        harness_memory(c, (c.header->slots + 1) * sizeof(std::uint64_t), populate));
+
   const bool alone = h.lanes == 1;
   const auto flush = static_cast<std::int64_t>(alone ? 0 : h.live_flush_bytes);
   for (std::uint32_t lane = 0; lane < h.lanes; ++lane) {
@@ -102,18 +109,32 @@ void make_room(Context& c) {
     cursor.context = &c;
     cursor.lane = lane;
     cursor.next_sample = h.sample_words;
+    cursor.next_purge = h.purge_calls + h.purge_bytes + h.purge_ns != 0
+                            ? (h.purge_calls != 0 ? h.purge_calls : 1)
+                            : ~std::uint64_t{0} >> 1;
     cursor.live_high = flush;
     cursor.live_low = alone ? LLONG_MIN : -flush;
   }
 }
 
-// Blocks from before the recording: made, not timed. Those of known size are live from the start; the
-// others count nothing among the live bytes (as in `stat` and `convert`) until a realloc tells.
+void prepare_verifier(Context& c) {
+  if (!c.shared->verify) return;
+  auto* nodes = static_cast<IntervalNode*>(
+      harness_memory(c, (c.header->slots + 1) * sizeof(IntervalNode), 0));
+  const bool asks = (c.api->fallbacks >> static_cast<int>(wire::Op::kMallocUsableSize) & 1) == 0;
+  static Verifier verifier(c.shared->faults, nodes, asks ? c.api->malloc_usable_size_ : nullptr,
+                           c.page_bytes);
+  c.verifier = &verifier;
+}
+
+// Blocks from before the recording: made, not timed. Those of known size are live from the start;
+// the others count nothing among the live bytes (as in `stat` and `convert`) until a realloc tells.
 void run_prologue(Context& c) {
   std::int64_t live = 0;
   const wire::LaneEntry& entry = c.lanes[c.shared->lanes];
   LaneShared& shared = lanes_of(c.shared)[c.shared->lanes];
   const Touching touching(*c.shared, c.page_bytes);
+  std::uint64_t blocks = 0;
   for (std::uint64_t k = 0; k < entry.chunks; ++k) {
     const wire::ChunkEntry& chunk = c.chunks[entry.first_chunk + k];
     const auto* p = reinterpret_cast<const std::uint64_t*>(c.workload + chunk.offset);
@@ -134,7 +155,18 @@ void run_prologue(Context& c) {
           live += static_cast<std::int64_t>(size);
         }
         touching.write(block, 0, size);
+        const std::uint64_t s = wire::op_slot(*p);
+        if (c.verifier != nullptr)
+          c.verifier->acquired({wire::Op::kMalloc, c.shared->lanes, blocks,
+                                shared.current.load(std::memory_order_relaxed), s},
+                               block, size, 0);
+        if (c.usable != nullptr) {
+          c.usable[s] = c.api->malloc_usable_size_(block);
+          shared.usable_live.fetch_add(static_cast<std::int64_t>(c.usable[s]),
+                                       std::memory_order_relaxed);
+        }
       }
+      ++blocks;
     }
   }
   // Nobody else runs yet.
@@ -171,6 +203,7 @@ void run_all(Context& c) {
   rusage before, after;
   getrusage(RUSAGE_SELF, &before);
   h.run_start_ns = monotonic_ns();
+  h.last_purge_ns.store(h.run_start_ns, std::memory_order_relaxed);
   take_sample(c, h.live_bytes.load(std::memory_order_relaxed));
 
   adopt_lane(c, 0);
@@ -207,6 +240,46 @@ void final_figures(Context& c) {
   }
 }
 
+// What a program's end would leave behind, and after a pause.
+void free_everything(Context& c) {
+  SharedHeader& h = *c.shared;
+  for (std::uint64_t slot = 1; slot <= c.header->slots; ++slot) {
+    void* p = c.slots[slot].p;
+    if (reinterpret_cast<std::uintptr_t>(p) <= kLastMark) continue;
+    c.slots[slot].p = nullptr;
+    c.api->free_(p);
+  }
+  take_point(c, Moment::kFreed, 0);
+  if (h.settle_ns == 0) return;
+  const timespec pause{static_cast<time_t>(h.settle_ns / 1'000'000'000),
+                       static_cast<long>(h.settle_ns % 1'000'000'000)};
+  nanosleep(&pause, nullptr);
+  take_point(c, Moment::kSettled, 0);
+}
+
+// Usable bytes of what is live, of one who did not keep books: now nobody else works on the slots.
+void count_usable(Context& c) {
+  if (c.shared->usable || c.api->fallbacks >> static_cast<int>(wire::Op::kMallocUsableSize) & 1)
+    return;
+  std::int64_t sum = 0;
+  for (std::uint64_t slot = 1; slot <= c.header->slots; ++slot) {
+    void* p = c.slots[slot].p;
+    if (reinterpret_cast<std::uintptr_t>(p) > kLastMark)
+      sum += static_cast<std::int64_t>(c.api->malloc_usable_size_(p));
+  }
+  lanes_of(c.shared)[0].usable_live.store(sum, std::memory_order_relaxed);
+  c.shared->usable = 1;  // known from here on
+}
+
+void apply_settings(Context& c) {
+  SharedHeader& h = *c.shared;
+  for (std::uint32_t i = 0; i < h.mallopt_count; ++i)
+    if (!c.hooks->set_option(h.mallopt[i].parameter, h.mallopt[i].value))
+      h.mallopt_refused |= 1u << i;
+  if (const char* name = c.hooks->purge_name())
+    std::strncpy(h.purge_name, name, sizeof h.purge_name - 1);
+}
+
 int replay() {
   prctl(PR_SET_PDEATHSIG, SIGKILL);  // a driver that dies takes its replayer along
   struct stat info;
@@ -220,22 +293,35 @@ int replay() {
       shared->total_bytes > static_cast<std::uint64_t>(info.st_size))
     return 3;
 
+  // The allocator is at work since before main: what the process is to be like from the start on
+  // takes a second start.
+  if (shared->no_huge_pages && prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) == 0 &&
+      prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0) {
+    char name[] = "alloctape-replay";
+    char* arguments[] = {name, nullptr};
+    execve("/proc/self/exe", arguments, environ);
+  }
   shared->phase.store(Phase::kSetUp, std::memory_order_relaxed);
   drop_anchor(*shared, 0);
   static Context c;
   static ApiTable api;
+  static AllocatorHooks hooks;
   c.shared = shared;
   c.api = &api;
   c.page_bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   c.spins = shared->lanes <= shared->cores ? kSpins : 0;
-  c.run_lane = choose_loop(shared->timing);
+  c.run_lane = choose_loop(shared->timing, shared->verify || shared->usable || shared->purge_bytes);
   if (const char* missing = resolve_api(api); missing != nullptr)
     replay_failed(c, "nobody provides the function ", missing);
   shared->fallbacks = api.fallbacks;
+  hooks.resolve(api);
+  c.hooks = &hooks;
+  apply_settings(c);
   std::strncpy(shared->malloc_library, library_of(reinterpret_cast<const void*>(api.malloc_)),
                sizeof shared->malloc_library - 1);
   map_workload(c);
   make_room(c);
+  prepare_verifier(c);
   catch_deadly_signals(c);
   adopt_lane(c, shared->lanes);
   c.sampler = MemorySampler(open("/proc/self/statm", O_RDONLY | O_CLOEXEC), c.page_bytes);
@@ -252,6 +338,13 @@ int replay() {
   run_all(c);
   drop_anchor(*shared, 1);
   final_figures(c);
+  count_usable(c);
+  take_point(c, Moment::kEnd, shared->live_bytes.load(std::memory_order_relaxed));
+  hooks.look(shared->view_at_end);
+  if (c.verifier != nullptr) c.verifier->check_rest(c.header->slots);
+  // Release: pairs with the driver's acquire, as that of the last phase below.
+  shared->phase.store(Phase::kAfter, std::memory_order_release);
+  free_everything(c);
   // Release: pairs with the driver's acquire; whoever sees this phase sees all results.
   shared->phase.store(Phase::kComplete, std::memory_order_release);
   return 0;

@@ -5,7 +5,8 @@ add_executable(make_workload ${CMAKE_CURRENT_SOURCE_DIR}/simulator/make_workload
 target_link_libraries(make_workload PRIVATE alloctape_options alloctape_formats)
 
 set(bad_allocators ${CMAKE_CURRENT_BINARY_DIR}/allocators)
-foreach(way IN ITEMS nothing crash abort null hang exit count)
+foreach(way IN ITEMS nothing crash abort null hang exit count overlap
+        misalign dirty small corrupt forget)
   string(TOUPPER ${way} define)
   add_library(alloc_${way} MODULE ${CMAKE_CURRENT_SOURCE_DIR}/allocators/misbehaving.c)
   target_compile_definitions(alloc_${way} PRIVATE MISBEHAVE_${define})
@@ -15,12 +16,13 @@ endforeach()
 add_library(alloc_none MODULE ${CMAKE_CURRENT_SOURCE_DIR}/allocators/no_allocator.c)
 set_target_properties(alloc_none PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${bad_allocators})
 
-set(tests every_allocator lanes many_lanes touch_and_timing latencies compare usage)
+set(tests every_allocator lanes many_lanes touch_and_timing latencies verify memory experiments
+    compare usage)
 set(flags)
 if(ALLOCTAPE_SANITIZE MATCHES "thread")
   set(flags --no-preload)  # ThreadSanitizer's allocator cannot be replaced
 else()
-  list(APPEND tests bad_allocators failed_new harness_memory)
+  list(APPEND tests bad_allocators caught failed_new harness_memory)
 endif()
 foreach(test IN LISTS tests)
   add_test(NAME simulator.${test}

@@ -14,7 +14,7 @@ PRELOAD = "--no-preload" not in sys.argv
 
 
 # The C library takes these from its heap then, and must zero what it has used before.
-CALLOC_ON_HEAP = "GLIBC_TUNABLES=glibc.malloc.mmap_threshold=1073741824"
+CALLOC_ON_HEAP = "GLIBC_TUNABLES=glibc.malloc.mmap_threshold=33554432"
 
 if not PRELOAD:
     os.environ["TSAN_OPTIONS"] = "allocator_may_return_null=1"  # as an allocator should
@@ -195,12 +195,162 @@ def test_bad_allocators():
     assert result["status"] == "crashed" and result["failure"]["lane"] > 0, result["failure"]
 
 
+def test_verify():
+    """Real allocators keep every promise of the C standard."""
+    paths = [workload("churn", 20000), workload("functions"), workload("prologue"),
+             workload("handover", 500, 3), workload("threads", 40, 4)]
+    for name in installed():
+        for path in paths:
+            result = replay(path, name, extra=("--verify",), expect=None)
+            found = result["verification"]
+            if name == "mimalloc" and path == paths[1]:
+                # mimalloc 2.0.9 aligns aligned_alloc(256, 256) to 128 at times.
+                assert {f["kind"] for f in found["first"]} <= {"alignment"}, found
+                continue
+            assert result["status"] == "ok", (name, path, result["failure"])
+            assert found["faults"] == 0 and found["first"] == [] and found["blocks"] > 50, found
+    assert replay(paths[0])["verification"] is None
+    assert "no fault" in run("replay", paths[0], "--verify").stdout
+
+
+def test_caught():
+    """Each broken promise is named by its op; crash and hang have a backtrace."""
+    trigger, functions = workload("trigger", 3000), workload("functions")
+
+    def verdict(name, path):
+        result = replay(path, bad(name), expect=1, extra=("--verify",))
+        assert result["status"] == "corrupted", result
+        found = result["verification"]
+        assert 0 < len(found["first"]) <= found["faults"]
+        assert found["first"][0]["message"].split(" (and")[0] in result["failure"]["message"]
+        return found["first"][0]
+
+    def where(fault):
+        return fault["op"], fault["op_index"], fault["lane"], fault["thread"]
+
+    fault = verdict("overlap", trigger)
+    assert fault["kind"] == "overlap" and where(fault) == ("malloc", 3000, 0, 0), fault
+    assert (fault["slot"], fault["size_bytes"]) == (1001, 7777), fault
+    fault = verdict("corrupt", trigger)  # seen where the block before it ends
+    assert fault["kind"] == "contents" and fault["op_index"] is None or fault["op_index"] > 3000, fault
+    fault = verdict("dirty", functions)
+    assert (fault["kind"], fault["op"]) == ("not_zero", "calloc"), fault
+    fault = verdict("misalign", functions)
+    assert fault["kind"] == "alignment" and fault["address"] % 64 != 0, fault
+    fault = verdict("small", functions)
+    assert fault["kind"] == "usable_size" and fault["size_bytes"] > 1000, fault
+    fault = verdict("forget", functions)
+    assert fault["kind"] == "moved_contents" and fault["op"].startswith("realloc"), fault
+    # A crash at the millionth malloc; some calls were made before the run.
+    path = workload("churn", 2100000)
+    result = replay(path, bad("count") + " ALLOCTAPE_TEST_CRASH_AT=1000000", expect=1,
+                    extra=("--timing", "none"))
+    failure = result["failure"]
+    assert (result["status"], failure["op"]) == ("crashed", "malloc"), failure
+    assert 1900000 < failure["op_index"] < 2100000 and failure["slot"] and failure["size_bytes"]
+    assert "liballoc_count" in failure["backtrace"][0], failure["backtrace"]
+    assert any("alloctape-replay" in frame for frame in failure["backtrace"]), failure["backtrace"]
+    result = replay(trigger, bad("hang"), expect=1, extra=("--timeout", "1s", "--verify"))
+    assert result["status"] == "hung"
+    assert any("liballoc_hang" in frame for frame in result["failure"]["backtrace"]), result["failure"]
+    # And compare goes on with the others.
+    done = run("compare", trigger, "-a", bad("overlap"), "-a", bad("hang"), "-a", bad("crash"),
+               "-a", "glibc", "--rounds", "1", "--verify", "--timeout", "1s")
+    assert "corrupted: malloc, op 3000 of lane 0" in done.stdout, done.stdout
+    for word in ("hung", "SIGSEGV", "glibc"):
+        assert word in done.stdout, done.stdout
+
+
 def test_harness_memory():
     """An allocator whose memory nobody touches shows what the harness itself costs: little."""
     result = replay(workload("churn", 200000), bad("nothing"), extra=("--touch", "none"))
     assert result["end_rss_bytes"] <= 256 << 10, result["end_rss_bytes"]
     result = replay(workload("handover", 500, 9), bad("nothing"), extra=("--touch", "none"))
     assert result["end_rss_bytes"] <= (256 << 10) + 9 * (64 << 10), result["end_rss_bytes"]
+
+
+def test_memory():
+    """The parts of the RSS add up; what is freed and settled shows; the allocator is asked itself."""
+    path = workload("churn", 200000)
+    for name in installed():
+        for extra in ((), ("--usable", "--settle", "50ms")):
+            result = replay(path, name, extra=(*extra, "--timing", "none"))
+            check_good(result, 200000)
+            peak, end = result["decomposition"]["peak"], result["decomposition"]["end"]
+            for parts in (peak, end):
+                assert parts["anon_bytes"] == (parts["requested_bytes"] + (parts["slop_bytes"] or 0) +
+                                               parts["lazy_free_bytes"] + parts["harness_bytes"] +
+                                               parts["rest_bytes"]), parts
+            assert peak["requested_bytes"] == result["peak_live_bytes"], (peak, result["peak_live_bytes"])
+            assert end["requested_bytes"] == result["end_live_bytes"]
+            assert end["slop_bytes"] >= 0 and result["freed_rss_bytes"] > 0
+            moments = [p["moment"] for p in result["memory_points"]]
+            assert moments[:3] == ["growing"] * 3 and "end" in moments and "freed" in moments, moments
+            if extra:
+                assert peak["slop_bytes"] >= 0 and result["settled_rss_bytes"] > 0
+                assert result["settle_ns"] == 50000000
+                curve = result["memory_by_progress"]
+                assert len(curve["usable_bytes"]) == len(curve["live_bytes"])
+                assert all(u >= l for u, l in zip(curve["usable_bytes"], curve["live_bytes"]))
+            else:
+                assert peak["slop_bytes"] is None and result["settled_rss_bytes"] is None
+            view = result["allocator_view"]
+            source = {"glibc": "mallinfo2", "jemalloc": "mallctl", "tcmalloc": "MallocExtension",
+                      "tcmalloc_minimal": "MallocExtension", "mimalloc": "mi_process_info"}.get(name)
+            if source and PRELOAD:
+                assert view["end"]["source"] == source and view["end"]["figures"], view
+                assert (view["peak"] is not None) == bool(extra)
+    # Several lanes: books are kept by lane.
+    result = replay(workload("handover", 500, 3), extra=("--usable",))
+    assert result["decomposition"]["end"]["requested_bytes"] == 0
+    assert result["memory_points"][-1]["usable_bytes"] == 0
+    if PRELOAD:
+        result = replay(path, extra=("--calibrate",))
+        assert 0 < result["harness_rss_bytes"] <= 512 << 10, result["harness_rss_bytes"]
+        assert result["decomposition"]["end"]["harness_bytes"] == result["harness_rss_bytes"]
+    assert "lazily freed" in run("replay", path).stdout
+
+
+def test_experiments():
+    """Settings reach the allocator, and those that cannot are said to have had no effect."""
+    big = workload("callocs", 20, 1 << 20)
+    if not PRELOAD:
+        return
+    assert replay(big, extra=("--timing", "none"))["peak_vm_bytes"] > 0
+
+    def resident(*extra):
+        return replay(big, extra=("--touch", "none", *extra))["end_rss_bytes"]
+
+    # The C library's threshold grows with what is freed, and the blocks stay on its heap; a threshold
+    # that is set stays, and so do the blocks go back.
+    usual = resident()
+    assert resident("--mallopt", "M_MMAP_THRESHOLD=64K") < usual - (512 << 10)
+    tunable = "glibc.malloc.mmap_threshold=65536"
+    assert resident("--tunables", tunable, "--tunables", "glibc.malloc.arena_max=1") < \
+        usual - (512 << 10)
+    assert replay(big, "glibc " + tunable)["candidate_info"]["environment"] == \
+        {"GLIBC_TUNABLES": tunable}
+    result = replay(big, "glibc M_MMAP_THRESHOLD=64K M_MMAP_MAX=0")
+    assert result["candidate"] == "glibc M_MMAP_THRESHOLD=64K M_MMAP_MAX=0" and result["notes"] == []
+    churn = workload("churn", 20000)
+    for every in ("1000", "1M", "1ms"):
+        result = replay(churn, extra=("--trim-every", every))
+        assert result["purges"]["by"] == "malloc_trim" and result["purges"]["count"] > 0, result["purges"]
+    assert replay(churn, extra=("--trim-every", "1000"))["purges"]["count"] == 20
+    assert replay(churn)["purges"] is None
+    for name in installed():
+        result = replay(churn, name, extra=("--trim-every", "5000"))
+        assert result["status"] == "ok" and (result["purges"]["count"] > 0 or result["notes"]), result
+    assert "no effect" in replay(churn, bad("count"), extra=("--trim-every", "10"))["notes"][0]
+    assert "no effect" in replay(churn, bad("count"), extra=("--mallopt", "M_ARENA_MAX=1"))["notes"][0]
+    for mode in ("off", "on"):
+        assert replay(churn, extra=("--hugepages", mode))["status"] == "ok"
+    result = replay(workload("handover", 500, 3), extra=("--cpus", "0"))
+    check_good(result, 64000)
+    for wrong in (("--trim-every", "often"), ("--mallopt", "M_NOTHING=1"), ("--mallopt", "M_MXFAST=x"),
+                  ("--tunables", "malloc"), ("--hugepages", "some"), ("--cpus", "0-"), ("--cpus", ""),
+                  ("--settle", "soon")):
+        run("replay", churn, *wrong, expect=2)
 
 
 def test_compare():

@@ -4,9 +4,13 @@ add_executable(simulator_test
   ${CMAKE_CURRENT_SOURCE_DIR}/simulator_loop_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/simulator_result_test.cc
   ${CMAKE_CURRENT_SOURCE_DIR}/simulator_sync_test.cc
+  ${CMAKE_CURRENT_SOURCE_DIR}/simulator_verifier_test.cc
+  ${CMAKE_SOURCE_DIR}/simulator/replayer/allocator_hooks.cc
   ${CMAKE_SOURCE_DIR}/simulator/replayer/api_table.cc
+  ${CMAKE_SOURCE_DIR}/simulator/replayer/backtrace.cc
   ${CMAKE_SOURCE_DIR}/simulator/replayer/lane_threads.cc
-  ${CMAKE_SOURCE_DIR}/simulator/replayer/loop_table.cc)
+  ${CMAKE_SOURCE_DIR}/simulator/replayer/loop_table.cc
+  ${CMAKE_SOURCE_DIR}/simulator/replayer/verifier.cc)
 target_link_libraries(simulator_test PRIVATE
   alloctape_simulator alloctape_options GTest::gtest_main nlohmann_json::nlohmann_json
   Threads::Threads ${CMAKE_DL_LIBS})

@@ -83,7 +83,7 @@ class Rig {
     lanes_[0] = {0, 1, words_.size(), 1};
     chunk_ = {0, static_cast<std::uint32_t>(words_.size()), 0, 0};
     cursor_ = {};
-    cursor_.next_sample = shared_->sample_words;
+    cursor_.next_sample = cursor_.next_purge = shared_->sample_words;
     cursor_.live_low = LLONG_MIN;
     Context c{};
     c.shared = shared_;
@@ -94,7 +94,7 @@ class Rig {
     c.slots = slots_.data();
     c.cursors = &cursor_;
     c.page_bytes = 4096;
-    choose_loop(timing)(c, 0);
+    choose_loop(timing, false)(c, 0);
     return lanes_of(shared_)[0];
   }
   std::int64_t live() const { return cursor_.live_delta; }

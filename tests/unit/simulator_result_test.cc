@@ -19,7 +19,12 @@ RunResult full_result() {
   f.lane = 2;
   f.op_index = 1'000'000;
   f.op = "free";
+  f.slot = 7;
+  f.size_bytes = 100;
+  f.backtrace = {"libx.so+0x10 free+0x3", "alloctape-replay+0x20"};
   r.failure = f;
+  r.verification = Verification{
+      3, 100, 10'000, {{"overlap", "malloc, op 3", "malloc", 3, 0, std::nullopt, 9, 64, 4096}}};
   r.ops = {{"malloc", 7}, {"operator new", 9}};
   r.total_ops = 16;
   r.wall_ns = 123;
@@ -29,6 +34,15 @@ RunResult full_result() {
                                  {67108865, std::nullopt, r.latency["malloc"], {9}, {7}}};
   r.slowest_calls = {{1e6, "malloc", 77, 1, 5, 64, 9, 12.5, 3, 0},
                      {1e5, "free", 78, 0, std::nullopt, 64, 9, 12.5, std::nullopt, std::nullopt}};
+  r.memory_points = {{"growing", 5, 100, 110, 4096, 0, 0, 8192},
+                     {"end", 9, 50, std::nullopt, 4096, 4096, 0, 8192}};
+  r.parts_at_peak = MemoryParts{4096, 100, 10, 0, 2048, 1938};
+  r.parts_at_end = MemoryParts{4096, 5000, std::nullopt, 0, 2048, -2952};
+  r.freed_rss_bytes = 1000;
+  r.settle_ns = 5;
+  r.view_at_end = AllocatorView{"mallinfo2", {{"arena", 1}, {"hblkhd", 2}}};
+  r.purges = 3;
+  r.purge_by = "malloc_trim";
   r.timing = "sample";
   r.timing_every = 64;
   r.touch_calloc = true;
