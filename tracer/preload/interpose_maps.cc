@@ -80,15 +80,21 @@ ALLOCTAPE_INLINE auto record_call(Op op, const void* caller, const void* frame, 
   CallEvent e{.op = op};
   e.release_stamp = stamp_now();
   errno = errno_before;
+  // What a signal handler does meanwhile belongs between the two stamps: it goes to the late
+  // stream, since ours will hold this event as one of before its own.
+  Stream* const s = recording.route_taken() == Route::kRecord ? recording.stream() : nullptr;
+  if (s) enter(s);
   recording.start();
   const auto result = call();
   recording.stop();
   const int errno_after = errno;
+  e.stamp = stamp_now();
   // kPathMapped: these pointers are not where blocks are, and would only spoil the windows.
   e.path = wire::kPathMapped;
   e.fields = wire::kFieldReleaseStamp | wire::kFieldPointer;
   describe(e, result);
   recording.queried(e);
+  if (s) leave(s);
   errno = errno_after;
   return result;
 }

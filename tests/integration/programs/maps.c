@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "program.h"
@@ -155,6 +157,32 @@ static void threads(void) {
   }
 }
 
+// Handlers that map memory, in whatever they interrupt: malloc, mmap, the tracer.
+static volatile sig_atomic_t ticks;
+static void on_tick(int number) {
+  (void)number;
+  const int saved = errno;
+  void* p = map(PAGE);
+  unmap(p, PAGE);
+  errno = saved;
+  ++ticks;
+}
+static void signals(void) {
+  struct sigaction action = {.sa_handler = on_tick, .sa_flags = SA_RESTART};
+  sigaction(SIGALRM, &action, NULL);
+  const struct itimerval often = {{0, 200}, {0, 200}}, never = {{0, 0}, {0, 0}};
+  setitimer(ITIMER_REAL, &often, NULL);
+  for (int i = 0; ticks < 100 && i < 10000000; ++i) {
+    free(keep(malloc(100)));
+    if (i % 64 == 0) {
+      void* p = map(2 * PAGE);
+      unmap(p, 2 * PAGE);
+    }
+  }
+  setitimer(ITIMER_REAL, &never, NULL);
+  CHECK(ticks > 0);
+}
+
 int main(void) {
   failing();
   parts();
@@ -162,6 +190,7 @@ int main(void) {
   moving();
   files();
   threads();
+  signals();
   // Anonymous memory that stays: 100 pages, and a break that went up and down again.
   char* stays = map(100 * PAGE);
   memset(stays, 6, 100 * PAGE);
