@@ -157,3 +157,20 @@ def table(head, rows):
             lines.append("| " + " | ".join("-" * w if i < 1 else "-" * (w - 1) + ":"
                                            for i, w in enumerate(widths)) + " |")
     return "\n".join(lines)
+
+
+BEGIN, END = "<!-- figures of {} -->", "<!-- end of figures -->"
+
+
+def update_document(path, name, text):
+    """Puts text in place of what stands between the two comments that mark the figures of `name`."""
+    with open(path, encoding="utf-8") as f:
+        lines = f.read().split("\n")
+    try:
+        begin = lines.index(BEGIN.format(name))
+        end = lines.index(END, begin)
+    except ValueError:
+        sys.exit(f"{path}: no lines {BEGIN.format(name)} and {END}")
+    lines[begin + 1:end] = ["", *text.strip("\n").split("\n"), ""]
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("\n".join(lines))

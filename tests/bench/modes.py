@@ -209,7 +209,9 @@ class Lttng(Mode):
 
     def after(self, folder, sample):
         sample.bytes = total_size(folder)
-        sample.lost = sum(map(int, re.findall(r"<discarded_events>(\d+)", self.told or "")))
+        # 2.13 now and then tells the number with its highest bit set.
+        sample.lost = sum(int(n) & (2**63 - 1)
+                          for n in re.findall(r"<discarded_events>(\d+)", self.told or ""))
 
     def close(self):
         if Lttng.daemon:
