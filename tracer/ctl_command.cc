@@ -134,7 +134,7 @@ std::string who(const ImageControl& image) {
 
 struct Answer {
   std::string text;  // without its line end
-  Json json;
+  Json json = Json::object();
 };
 
 Answer set_state(const ImageControl& image, const Request& request) {
