@@ -85,6 +85,7 @@ void EventPrinter::header() {
 }
 
 void EventPrinter::print(const Event& event) {
+  if (wire::is_map_op(event.op)) return print_map(event);
   switch (format_) {
     case DumpFormat::kText:
       return print_text(event);
@@ -204,6 +205,7 @@ void OpPrinter::header() {
 }
 
 void OpPrinter::print(std::optional<std::uint32_t> lane, const LaneOp& op) {
+  if (wire::is_map_op(op.view.op)) return print_map(lane, op);
   switch (format_) {
     case DumpFormat::kText:
       return print_text(lane, op);

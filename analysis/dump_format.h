@@ -26,6 +26,7 @@ class EventPrinter {
  private:
   void print_text(const formats::Event& event);
   void print_csv(const formats::Event& event);
+  void print_map(const formats::Event& event);  // in any format; dump_map.cc
   void print_jsonl(const formats::Event& event);
 
   cli::Output& out_;
@@ -43,6 +44,7 @@ class OpPrinter {
  private:
   void print_text(std::optional<std::uint32_t> lane, const LaneOp& op);
   void print_csv(std::optional<std::uint32_t> lane, const LaneOp& op);
+  void print_map(std::optional<std::uint32_t> lane, const LaneOp& op);
   void print_jsonl(std::optional<std::uint32_t> lane, const LaneOp& op);
 
   cli::Output& out_;

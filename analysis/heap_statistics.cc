@@ -26,7 +26,9 @@ void add_request(Statistics& s, std::uint64_t size, bool aligned) {
 }  // namespace
 
 HeapStatistics::HeapStatistics(const formats::TraceFile& file, const formats::HeapWalk& walk)
-    : file_(file), walk_(walk) {
+    : file_(file),
+      walk_(walk),
+      maps_(file.header().page_bytes, (file.header().features & wire::kFeatureMaps) != 0) {
   s_.source = Statistics::Source::kTrace;
   s_.path = file.path();
   s_.dropped_events = file.dropped_events();
@@ -163,6 +165,7 @@ void HeapStatistics::finish(const formats::WalkTotals& totals) {
   s_.prologue_blocks = totals.prologue.blocks;
   s_.prologue_bytes = totals.prologue.bytes;
   s_.prologue_unknown_blocks = totals.order.unseen_releases - totals.prologue.blocks;
+  s_.maps = maps_.figures();
   s_.corrupt_blocks = totals.corrupt_blocks;
   s_.first_corruption = totals.first_corruption;
   if (totals.events > 0) {
@@ -189,7 +192,8 @@ Statistics workload_statistics(const formats::WorkloadFile& file,
   Statistics s;
   s.source = Statistics::Source::kWorkload;
   s.path = file.path();
-  s.api_events = header.ops;
+  s.maps = map_figures(file);
+  s.api_events = header.ops - std::min(header.ops, s.maps.all_calls());
   s.events = header.ops;
   s.threads = header.threads;
   s.duration_ns = header.recorded_ns;

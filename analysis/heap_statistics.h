@@ -12,6 +12,7 @@
 
 #include "analysis/call_details.h"
 #include "analysis/histogram.h"
+#include "analysis/map_statistics.h"
 #include "formats/heap_walk.h"
 #include "formats/trace_file.h"
 #include "formats/wire/opcodes.h"
@@ -44,6 +45,7 @@ struct Statistics {
   Log2Histogram sizes;
 
   formats::LiveCounts live;
+  MapFigures maps;
   std::uint64_t peak_ns = 0;  // when the peak of live bytes was reached, since the start
 
   // The rest is known for traces alone.
@@ -98,6 +100,8 @@ class HeapStatistics : public formats::HeapVisitor {
   void on_failed(const formats::Event& event, formats::Block* block) override;
   void on_unseen(const formats::Event& event, formats::Block* block) override;
   void on_meta(const formats::Event& event) override;
+  void on_map(const formats::Event& event) override { maps_.on_map(event); }
+  void on_map_detach(const formats::Event& event) override { maps_.on_map_detach(event); }
 
  private:
   ThreadShare& count_call(const formats::Event& event);
@@ -106,6 +110,7 @@ class HeapStatistics : public formats::HeapVisitor {
   const formats::TraceFile& file_;
   const formats::HeapWalk& walk_;
   double ns_per_unit_ = 1;
+  MapStatistics maps_;
   Statistics s_;
   // Most events come from the thread of the event before; unordered_map never moves its values.
   std::uint32_t cached_thread_ = 0;

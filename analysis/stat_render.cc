@@ -279,6 +279,7 @@ Json to_json(const Statistics& s) {
                      {"requested_bytes", s.sizes.sum[i]}});
   }
   json["size_histogram"] = std::move(sizes);
+  json["mappings"] = to_json(s.maps);
   if (is_trace(s)) {
     add_trace_json(json, s);
   } else {
@@ -327,6 +328,7 @@ void print_text(cli::Output& out, const Statistics& s) {
   }
   out.print("\n{}", table.str());
   print_sizes(out, s);
+  print_text(out, s.maps);
   if (is_trace(s)) {
     print_lifetimes(out, s);
     print_threads(out, s);
