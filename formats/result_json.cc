@@ -167,6 +167,12 @@ RunResult read_run(const Json& j) {
   read(j, "peak_live_bytes", run.peak_live_bytes);
   read(j, "end_live_bytes", run.end_live_bytes);
   read(j, "live_peak_error_bytes", run.live_peak_error_bytes);
+  if (const auto it = j.find("mappings"); it != j.end() && !it->is_null()) {
+    read(*it, "peak_bytes", run.mappings.peak_bytes);
+    read(*it, "end_bytes", run.mappings.end_bytes);
+    read(*it, "failed_ops", run.mappings.failed_ops);
+    read(*it, "skipped_ops", run.mappings.skipped_ops);
+  }
   json_parts::read_latencies(j, run);
   read(j, "timer_overhead_ns", run.timer_overhead_ns);
   read(j, "harness_op_ns", run.harness_op_ns);
@@ -241,6 +247,10 @@ Json to_json(const RunResult& run, bool with_schema) {
   j["peak_live_bytes"] = or_null(run.peak_live_bytes);
   j["end_live_bytes"] = or_null(run.end_live_bytes);
   j["live_peak_error_bytes"] = run.live_peak_error_bytes;
+  j["mappings"] = {{"peak_bytes", run.mappings.peak_bytes},
+                   {"end_bytes", run.mappings.end_bytes},
+                   {"failed_ops", run.mappings.failed_ops},
+                   {"skipped_ops", run.mappings.skipped_ops}};
   json_parts::add_latencies(j, run);
   j["timer_overhead_ns"] = or_null(run.timer_overhead_ns);
   j["harness_op_ns"] = or_null(run.harness_op_ns);

@@ -164,6 +164,13 @@ struct RunResult {
   std::optional<std::uint64_t> peak_live_bytes, end_live_bytes;
   std::uint64_t live_peak_error_bytes = 0;
 
+  // The program's own mappings (record --mmap), replayed beside the blocks.
+  struct Mappings {
+    std::uint64_t peak_bytes = 0, end_bytes = 0;
+    std::uint64_t failed_ops = 0;   // refused by the kernel
+    std::uint64_t skipped_ops = 0;  // --maps skip, or on what could not be mapped
+  } mappings;
+
   std::map<std::string, LatencySummary> latency;  // by API function; net of timer_overhead_ns
   std::map<std::string, std::vector<SizeLatency>> latency_by_size;
   std::vector<SlowCall> slowest_calls;   // slowest first

@@ -32,20 +32,22 @@ std::string touch_text(const SharedHeader& shared) {
 }
 
 void collect_counts(SharedHeader* shared, RunResult& run) {
-  std::uint64_t ops[wire::kApiOpLimit] = {};
+  std::uint64_t ops[wire::kMapOpLimit] = {};
   for (std::uint32_t lane = 0; lane <= shared->lanes; ++lane) {
     const LaneShared& l = lanes_of(shared)[lane];
-    for (int op = 0; op < wire::kApiOpLimit; ++op) ops[op] += l.ops_by_kind[op];
+    for (int op = 0; op < wire::kMapOpLimit; ++op) ops[op] += l.ops_by_kind[op];
     run.threads += l.threads_started;
     run.sync_waits += l.sync_waits;
     run.sync_blocked += l.sync_blocked;
     run.sync_wait_ns += l.sync_wait_ns;
     run.fidelity.failed_ops += l.failed_ops;
+    run.mappings.failed_ops += l.failed_maps;
+    run.mappings.skipped_ops += l.skipped_maps;
     run.fidelity.skipped_ops += l.skipped_ops;
     run.fidelity.order_violations += l.order_violations;
     run.fidelity.unexpected_successes += l.unexpected_successes;
   }
-  for (int op = 0; op < wire::kApiOpLimit; ++op) {
+  for (int op = 0; op < wire::kMapOpLimit; ++op) {
     if (ops[op] == 0) continue;
     run.ops[wire::traits(static_cast<wire::Op>(op)).name] = ops[op];
     run.total_ops += ops[op];
@@ -114,6 +116,12 @@ void collect_totals(SharedHeader* shared, const wire::WorkloadHeader& header, Ru
   run.end_vm_bytes = shared->end_vm_bytes;
   run.harness_op_ns = shared->harness_op_ns;
   run.sample_ns = shared->sample_ns;
+  const auto bytes = [](const std::atomic<std::int64_t>& from) {
+    const std::int64_t n = from.load(std::memory_order_relaxed);
+    return n > 0 ? static_cast<std::uint64_t>(n) : 0;
+  };
+  run.mappings.peak_bytes = bytes(shared->mapped_peak);
+  run.mappings.end_bytes = bytes(shared->mapped_bytes);
   const std::int64_t live = shared->live_bytes.load(std::memory_order_relaxed);
   run.end_live_bytes = live > 0 ? static_cast<std::uint64_t>(live) : 0;
 

@@ -28,13 +28,13 @@ OpAt op_at(const formats::WorkloadFile& workload, std::uint32_t lane, std::uint6
       if (chunk.first_word + i >= position) {
         const formats::OpView op = formats::decode(&words[i], words.data() + words.size());
         found.op = op.op;
-        if (wire::is_api_op(op.op)) {
+        if (wire::is_call_op(op.op)) {
           found.slot = op.slot;
           if (wire::traits(op.op).takes_size) found.size = op.count ? op.size * op.count : op.size;
         }
         return found;
       }
-      if (wire::is_api_op(wire::op_of(words[i]))) ++found.index;
+      if (wire::is_call_op(wire::op_of(words[i]))) ++found.index;
       const unsigned length = wire::op_words(words[i]);
       i += length ? length : 1;
     }

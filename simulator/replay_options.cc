@@ -147,6 +147,9 @@ void add_run_options(po::options_description& options) {
                    "run on these CPUs (0,2-3); with as many as lanes, each lane on one of its own")(
       "env", po::value<std::vector<std::string>>()->value_name("K=V")->composing(),
       "environment of the replayed process; may be given several times");
+  options.add_options()("maps",
+                        po::value<std::string>()->value_name("WHAT")->default_value("replay"),
+                        "the program's own mappings, where the workload has them: replay or skip");
 }
 
 RunSettings run_settings(const po::variables_map& values) {
@@ -155,6 +158,10 @@ RunSettings run_settings(const po::variables_map& values) {
   choose_touch(values["touch"].as<std::string>(), settings);
   settings.touch_calloc = values.count("touch-calloc") != 0;
   settings.touch_reads = values.count("touch-reads") != 0;
+  const auto maps = values["maps"].as<std::string>();
+  if (maps != "replay" && maps != "skip")
+    cli::usage_error("--maps " + maps + ": there are replay and skip");
+  settings.maps = maps == "replay";
   choose_timing(values["timing"].as<std::string>(), settings);
   settings.verify = values.count("verify") != 0;
   settings.usable = values.count("usable") != 0;

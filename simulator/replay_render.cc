@@ -56,6 +56,8 @@ std::string memory_table(const RunResult& run) {
   if (run.fidelity.live_peak_ratio && *run.fidelity.live_peak_ratio != 1)
     recorded += fmt::format(", {:+.2f}%", (*run.fidelity.live_peak_ratio - 1) * 100);
   add(t, "live peak (ideal RSS)", bytes_or_dash(run.peak_live_bytes), recorded);
+  if (run.mappings.peak_bytes != 0)
+    add(t, "own mappings, peak", cli::bytes(run.mappings.peak_bytes), "beside the blocks");
   return t.str();
 }
 

@@ -161,6 +161,7 @@ void fill_in_options(SharedHeader& h, const wire::WorkloadHeader& header, std::u
   h.sample_capacity = kSamples + header.lanes + 4096;
   assign_histograms(&h, header.ops_by_kind);
   if (h.timing == Timing::kNone) h.histograms = 0;
+  h.skip_maps = settings.maps ? 0 : 1;
   // All lanes together keep back at most a 2000th of the recorded peak.
   h.live_flush_bytes = header.lanes > 1 ? header.peak_live_bytes / 2000 / header.lanes : 0;
 }

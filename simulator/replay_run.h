@@ -30,6 +30,7 @@ struct RunSettings {
   bool usable = false;                        // keep books of usable bytes
   std::uint64_t timeout_ns = 60'000'000'000;  // without any op finishing
   std::vector<Setting> environment;           // for every candidate; its own settings win
+  bool maps = true;                           // replay the program's own mappings
 };
 
 // REQUIRES: the workload has been validated. `progress` is called some times a second with words

@@ -75,7 +75,9 @@ struct alignas(64) LaneShared {
   std::uint64_t order_violations;  // slot found empty at a release, or occupied at an acquire
   std::uint64_t unexpected_successes;  // recorded as failed, but the candidate served it
   std::uint64_t sync_waits, sync_blocked, sync_wait_ns;
-  std::uint64_t ops_by_kind[wire::kApiOpLimit];
+  std::uint64_t failed_maps;   // ops of mmap's family that the kernel refused
+  std::uint64_t skipped_maps;  // on mappings that could not be made, or all of them: --maps skip
+  std::uint64_t ops_by_kind[wire::kMapOpLimit];
   std::uint64_t faulted_calls, call_faults;  // timed calls with page faults, and those faults
   SlowCalls slowest;
 };
@@ -109,6 +111,7 @@ struct SharedHeader {
   std::uint8_t histogram_of[wire::kApiOpLimit];  // by opcode; kNoHistogram where it does not occur
   std::uint32_t sample_capacity;
   std::uint32_t cores;
+  std::uint32_t skip_maps;  // 1: leave the program's own mappings out
   std::uint64_t sample_words;  // a lane samples memory after so many words of its own
   std::uint64_t lanes_at, histograms_at, samples_at;
 
@@ -153,6 +156,7 @@ struct SharedHeader {
   alignas(64) std::atomic<std::int64_t> live_bytes;
   std::atomic<std::int64_t> live_peak;
   std::atomic<std::int64_t> next_live_sample;
+  std::atomic<std::int64_t> mapped_bytes, mapped_peak, next_mapped_sample;
   std::atomic<std::uint64_t> ops_done;
   std::atomic<std::uint32_t> samples;  // taken; beyond sample_capacity they are only counted
 };

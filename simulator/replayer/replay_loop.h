@@ -14,6 +14,7 @@
 
 #include "simulator/replayer/careful_hooks.h"
 #include "simulator/replayer/fault_watch.h"
+#include "simulator/replayer/mappings.h"
 #include "simulator/replayer/replay_context.h"
 #include "simulator/replayer/sync.h"
 #include "simulator/replayer/touching.h"
@@ -141,6 +142,12 @@ class ReplayLoop {
         ++p;
       } else {
         const unsigned words = wire::op_words(w);
+        if (wire::is_map_op(op)) [[unlikely]] {
+          if (replay_map(c_, lane_, p)) sample_now();
+          p += words;
+          if (w & wire::kPublishBit) publish_op(position_of(p));
+          continue;
+        }
         slot = w >> wire::kWideSlotAt;
         flags = wire::op_flags(w);
         size = words > 1 ? p[1] : 0;
@@ -482,6 +489,9 @@ class ReplayLoop {
   }
   [[gnu::noinline]] void sample_on_progress(std::uint64_t position) {
     cursor_.next_sample = position + c_.shared->sample_words;
+    sample_now();
+  }
+  [[gnu::noinline]] void sample_now() {
     count_ops();
     take_sample(c_, alone_ ? delta_ : c_.shared->live_bytes.load(std::memory_order_relaxed));
   }

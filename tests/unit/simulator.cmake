@@ -15,3 +15,4 @@ target_link_libraries(simulator_test PRIVATE
   alloctape_simulator alloctape_options GTest::gtest_main nlohmann_json::nlohmann_json
   Threads::Threads ${CMAKE_DL_LIBS})
 gtest_discover_tests(simulator_test PROPERTIES LABELS "simulator" DISCOVERY_TIMEOUT 60)
+target_sources(simulator_test PRIVATE ${CMAKE_SOURCE_DIR}/simulator/replayer/mappings.cc)
