@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Objects that pass through three threads each (hand_over_chain): the history of every object, as a walk
-of the trace finds it, must be the one that the program knows; with plain stamps and with strict ones,
-which so agree on the order of every hand-over, under every allocator.
+of the trace finds it, must be the one that the program knows; with plain stamps, with strict ones, and
+with the few that are read under `record` ("owners"). So all agree on the order of every hand-over, under
+every allocator.
 
-usage: hand_over_histories.py [--full]      --full: 10 million hand-overs each"""
+usage: hand_over_histories.py [--full] [ALLOCATOR...]      --full: 10 million hand-overs each"""
 import os
 import sys
 
@@ -26,10 +27,12 @@ def test():
     command = [os.path.join(h.TEST_BUILD, "hand_over_chain"), str(objects)]
     plain = h.run(command, env=h.clean_env(), timeout=300)
     h.expect(plain.status == 0, f"untraced: {plain.status} {plain.stderr}")
+    wanted = [a for a in sys.argv[1:] if a != "--full"]
+    allocators = [a for a in h.installed_allocators() if not wanted or a in wanted]
     with h.Scratch() as scratch:
-        for allocator in h.installed_allocators():
+        for allocator in allocators:
             library = library_of(allocator)
-            for options in ("", "strict"):
+            for options in ("", "strict", "owners"):
                 trace = os.path.join(scratch.path, "chain.atrace")
                 env = h.trace_env({"LD_PRELOAD": library} if library else {}, h.PRELOAD,
                                   ALLOCTAPE_OUTPUT=trace)

@@ -64,6 +64,13 @@ class Bench:
         to 2 MB; it must then still be running."""
         env = h.trace_env({}, self.preload, ALLOCTAPE_OUTPUT=os.path.join(traces, "%e.%p.atrace"))
         env["ALLOCTAPE_OPTIONS"] = options
+        return self.go(command, env, traces, preexec, during)
+
+    def by_record(self, command, traces, options=(), preexec=None, during=None):
+        wrap = [h.ALLOCTAPE, "record", "-o", os.path.join(traces, "%e.%p.atrace"), *options, "--"]
+        return self.go([*wrap, *command], h.clean_env(), traces, preexec, during)
+
+    def go(self, command, env, traces, preexec, during):
         if not during:
             return h.run(command, env=env, preexec=preexec)
         for _ in range(5):
@@ -272,6 +279,23 @@ def file_size(bench):
     tally.say()
 
 
+def max_size(bench):
+    """--max-size, which the user sets for the trace alone."""
+    command = bench.busy()
+    plain, made = bench.made(command)
+    tally = Tally("--max-size")
+    for turn in range(bench.turns):
+        limit = (300_000, MIB, 5_000_001)[turn % 3] + turn * 10_007
+        traces = bench.traces(bench.scratch.path, turn)
+        said = expect_unharmed(plain, bench.record(command, traces, options=f"max_size={limit}"))
+        trace = only_trace(traces)
+        tally.add(expect_all_accounted(trace, made), said)
+        size = os.path.getsize(trace)
+        h.expect(size <= limit, f"the trace has {size} bytes, --max-size was {limit}")
+        shutil.rmtree(traces)
+    tally.say()
+
+
 def limit_files(size):
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
@@ -404,6 +428,43 @@ def no_directory(bench):
             h.say(f"it said: {line[line.find('): ') + 3:]}")
 
 
+def under_record(bench):
+    """The same limits with `record` looking on: it has to write, too, and must neither fail nor hang."""
+    command = bench.busy(LONG_CALLS)
+    plain, made = bench.made(command)
+    disk = bench.scratch.folder("disk")
+    small = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", disk],
+                           stderr=subprocess.DEVNULL, check=False).returncode == 0
+    try:
+        for turn in range(bench.turns):
+            for what in ("nothing", "--max-size", "full disk", "file size", "removed folder"):
+                if what == "full disk" and not small:
+                    h.say("SKIP full disk: a small tmpfs cannot be mounted here (needs root)")
+                    continue
+                traces = bench.traces(disk if what == "full disk" else bench.scratch.path, turn)
+                options = ["--max-size", "1000000"] if what == "--max-size" else []
+                outcome = bench.by_record(command, traces, options,
+                                          limit_files(3 * MIB) if what == "file size" else None,
+                                          remove if what == "removed folder" else None)
+                h.expect_same_outcome(plain, outcome, f"under record, {what}", stderr=False)
+                said = outcome.stderr.decode(errors="replace")
+                if os.path.exists(traces):
+                    counts = expect_all_accounted(only_trace(traces), made, what != "nothing")
+                    h.expect(not counts[1] or "incomplete" in said, f"record does not tell:\n{said}")
+                    h.say(f"under record, {what}: recorded {counts[0]}, dropped {counts[1]}")
+                    shutil.rmtree(traces)
+                else:
+                    h.expect("warning" in said.lower(), f"record does not tell that it is gone:\n{said}")
+                    h.say(f"under record, {what}: no harm")
+    finally:
+        if small:
+            subprocess.run(["umount", "-l", disk], check=False)
+
+
+def remove(_, trace):
+    shutil.rmtree(os.path.dirname(trace), ignore_errors=True)
+
+
 # ---- what the tracer has to say ------------------------------------------------------------------
 
 def stderr_in_the_way(bench):
@@ -452,7 +513,7 @@ def stderr_in_the_way(bench):
 
 
 LIMITS = {f.__name__: f for f in (
-    full_disk, full_ext4, quota, file_size, address_space, little_space, removed_directory,
+    full_disk, full_ext4, quota, file_size, max_size, under_record, address_space, little_space, removed_directory,
     forbidden_directory, no_directory, stderr_in_the_way)}
 
 
@@ -478,6 +539,6 @@ def main(arguments):
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in LIMITS:
         sys.exit(__doc__ + "\n" + " ".join(LIMITS))
-    if sys.argv[1] in ("full_disk", "full_ext4", "quota"):
+    if sys.argv[1] in ("full_disk", "full_ext4", "quota", "under_record"):
         mounts_of_its_own()
     h.main(lambda: main(sys.argv[1:]))
