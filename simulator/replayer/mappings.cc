@@ -10,9 +10,10 @@
 namespace alloctape::simulator {
 namespace {
 
-// The slot of a mapping holds its address and its length in whole pages; the bit below says that
-// all of it may be written to.
-constexpr std::uint64_t kWritable = 1;
+// The slot of a mapping holds its address and its length in whole pages, with these bits: all of it
+// may be written to; parts of it were unmapped, and may belong to others now.
+constexpr std::uint64_t kWritable = 1, kHoles = 2;
+constexpr std::uint64_t kLengthBits = ~(kMappingBit | kWritable | kHoles);
 
 struct MapOp {
   wire::Op op;
@@ -80,11 +81,11 @@ class MapReplay {
     void* p = map(nullptr, op_.size, op_.value, 0);
     if (p == nullptr) {
       ++shared_.failed_maps;
-      slot_ = {reinterpret_cast<void*>(kFailedBlock), 0};
+      slot_ = {reinterpret_cast<void*>(kFailedBlock), kMappingBit};
       return false;
     }
     const bool touches = writable(op_.value);
-    slot_ = {p, pages(op_.size) | (touches ? kWritable : 0)};
+    slot_ = {p, pages(op_.size) | kMappingBit | (touches ? kWritable : 0)};
     if (touches) touching_.write(p, 0, op_.size);
     return account(static_cast<std::int64_t>(op_.size));
   }
@@ -99,18 +100,19 @@ class MapReplay {
   }
   void unmap() {
     if (syscall(SYS_munmap, part(), op_.size) != 0) ++shared_.failed_maps;
+    slot_.size |= kHoles;
     if (op_.flags & wire::kOpFreesBlock) slot_ = {};
     account(-static_cast<std::int64_t>(op_.size));
   }
   bool remap() {
-    const std::uint64_t old_size = slot_.size & ~kWritable;
+    const std::uint64_t old_size = slot_.size & kLengthBits;
     const long p = syscall(SYS_mremap, slot_.p, old_size, pages(op_.size), wire::kRemapMayMove);
     if (p == -1) {
       ++shared_.failed_maps;
       return false;
     }
     const bool touches = (slot_.size & kWritable) != 0;
-    slot_ = {reinterpret_cast<void*>(p), pages(op_.size) | (touches ? kWritable : 0)};
+    slot_ = {reinterpret_cast<void*>(p), pages(op_.size) | kMappingBit | (touches ? kWritable : 0)};
     if (touches) touching_.write(slot_.p, old_size, op_.size);
     return account(static_cast<std::int64_t>(pages(op_.size)) -
                    static_cast<std::int64_t>(old_size));
@@ -139,6 +141,13 @@ class MapReplay {
 };
 
 }  // namespace
+
+void unmap_left(Slot& slot) {
+  // The holes may be the allocator's by now: what has some stays.
+  if (reinterpret_cast<std::uintptr_t>(slot.p) > kLastMark && !(slot.size & kHoles))
+    syscall(SYS_munmap, slot.p, slot.size & kLengthBits);
+  slot = {};
+}
 
 bool replay_map(Context& context, std::uint32_t lane, const std::uint64_t* words) {
   LaneShared& shared = lanes_of(context.shared)[lane];

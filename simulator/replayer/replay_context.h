@@ -19,6 +19,9 @@ struct Slot {
   void* p;
   std::uint64_t size;  // requested bytes; 0 for prologue blocks of unknown size
 };
+// A slot that holds one of the program's own mappings has this in its size: see mappings.cc.
+inline constexpr std::uint64_t kMappingBit = std::uint64_t{1} << 63;
+inline bool is_mapping(const Slot& slot) { return (slot.size & kMappingBit) != 0; }
 inline constexpr std::uintptr_t kFailedBlock = 1;  // the candidate returned NULL for it
 inline constexpr std::uintptr_t kNullBlock = 2;    // NULL is its pointer: malloc(0), or the slot 0
 inline constexpr std::uintptr_t kLastMark = 2;

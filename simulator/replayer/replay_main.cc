@@ -23,6 +23,7 @@
 
 #include "simulator/replayer/allocator_hooks.h"
 #include "simulator/replayer/calibration.h"
+#include "simulator/replayer/mappings.h"
 #include "simulator/replayer/replay_loop.h"
 #include "simulator/replayer/touching.h"
 #include "simulator/replayer/verifier.h"
@@ -245,6 +246,10 @@ void free_everything(Context& c) {
   SharedHeader& h = *c.shared;
   for (std::uint64_t slot = 1; slot <= c.header->slots; ++slot) {
     void* p = c.slots[slot].p;
+    if (is_mapping(c.slots[slot])) {
+      unmap_left(c.slots[slot]);
+      continue;
+    }
     if (reinterpret_cast<std::uintptr_t>(p) <= kLastMark) continue;
     c.slots[slot].p = nullptr;
     c.api->free_(p);
@@ -264,7 +269,7 @@ void count_usable(Context& c) {
   std::int64_t sum = 0;
   for (std::uint64_t slot = 1; slot <= c.header->slots; ++slot) {
     void* p = c.slots[slot].p;
-    if (reinterpret_cast<std::uintptr_t>(p) > kLastMark)
+    if (reinterpret_cast<std::uintptr_t>(p) > kLastMark && !is_mapping(c.slots[slot]))
       sum += static_cast<std::int64_t>(c.api->malloc_usable_size_(p));
   }
   lanes_of(c.shared)[0].usable_live.store(sum, std::memory_order_relaxed);
