@@ -2,8 +2,8 @@
 //
 //   handover [BATCH] [BLOCKS]
 //
-// A side that must wait yields its core: waiting would show as CPU time if it spun, and on a busy
-// machine a spinning side keeps the other one from running.
+// A side that must wait yields its core, and then sleeps, for less than the ring lasts the other
+// side: spinning would show as CPU time, and on a busy machine keep the other one from running.
 #include <sched.h>
 
 #include "measure.h"
@@ -15,10 +15,21 @@ static _Alignas(64) long g_freed;  // blocks taken out; release pairs with the a
 static long g_batch, g_blocks;
 static double g_cpu[2];
 
+static void wait_a_little(int tries) {
+  const struct timespec nap = {0, 20000};
+  if (tries < 50) {
+    sched_yield();
+  } else {
+    nanosleep(&nap, NULL);
+  }
+}
+
 static void* allocate_all(void* unused) {
   uint64_t r = 88172645463325252ull;
   for (long made = 0; made < g_blocks; made += g_batch) {
-    while (made + g_batch - __atomic_load_n(&g_freed, __ATOMIC_ACQUIRE) > kRing) sched_yield();
+    for (int tries = 0; made + g_batch - __atomic_load_n(&g_freed, __ATOMIC_ACQUIRE) > kRing;
+         ++tries)
+      wait_a_little(tries);
     for (long i = 0; i < g_batch; ++i) {
       r ^= r << 13;
       r ^= r >> 7;
@@ -33,7 +44,8 @@ static void* allocate_all(void* unused) {
 
 static void* free_all(void* unused) {
   for (long freed = 0; freed < g_blocks; freed += g_batch) {
-    while (__atomic_load_n(&g_made, __ATOMIC_ACQUIRE) < freed + g_batch) sched_yield();
+    for (int tries = 0; __atomic_load_n(&g_made, __ATOMIC_ACQUIRE) < freed + g_batch; ++tries)
+      wait_a_little(tries);
     for (long i = 0; i < g_batch; ++i) free(g_ring[(freed + i) % kRing]);
     __atomic_store_n(&g_freed, freed + g_batch, __ATOMIC_RELEASE);
   }

@@ -106,7 +106,8 @@ class Result:
         return f"{1e9 * added / events:.0f}"
 
     def times_ours(self, mode):
-        if self.ours is None or self.ours <= 0 or mode.kind == "base":
+        # Against less than a percent or a nanosecond that is noise over noise.
+        if self.ours is None or self.ours < 1 or mode.kind == "base":
             return None
         return self.added(mode).median / self.ours
 
@@ -304,6 +305,8 @@ def main():
 
     tell(f"{before['cpu']}, {before['cores']} cores, Linux {before['kernel']}, load "
          f"{before['load_average'][0]:.1f}; size `{name}`: {size[0]} rounds, {size[1]} of peers")
+    if before["load_average"][0] > before["cores"] / 4:
+        tell("Other work had the machine meanwhile: `wall`, and the hand-overs, say little here.")
     try:
         with tempfile.TemporaryDirectory(prefix="alloctape-bench-", dir=a.scratch) as scratch:
             for workload in workloads:
