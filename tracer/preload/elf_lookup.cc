@@ -16,7 +16,12 @@ struct Search {
   uint32_t gnu_hash, sysv_hash;
   bool past_us;
   void* found;
+  unsigned index = 0;  // of the object looked at, in load order
+  bool stays = false;
 };
+// Objects loaded with the program come first in load order. Until they have been counted, there are
+// no others.
+unsigned g_initial_objects = ~0u;
 
 uint32_t gnu_hash_of(const char* name) {
   uint32_t h = 5381;
@@ -100,8 +105,15 @@ bool holds(const struct dl_phdr_info* info, uintptr_t address) {
   return false;
 }
 
+bool is_named(const struct dl_phdr_info* info, const char* name) {
+  const char* slash = info->dlpi_name ? strrchr(info->dlpi_name, '/') : nullptr;
+  const char* file = slash ? slash + 1 : info->dlpi_name;
+  return file && strncmp(file, name, strlen(name)) == 0;
+}
+
 int visit(struct dl_phdr_info* info, size_t, void* data) {
   auto& search = *static_cast<Search*>(data);
+  const bool initial = search.index++ < g_initial_objects;
   if (!search.past_us) {
     search.past_us = holds(info, reinterpret_cast<uintptr_t>(&visit));
     return 0;
@@ -110,6 +122,8 @@ int visit(struct dl_phdr_info* info, size_t, void* data) {
   const uint32_t index = look_up(t, search);
   if (!index) return 0;
   search.found = reinterpret_cast<void*>(info->dlpi_addr + t.symbols[index].st_value);
+  // libstdc++ has unique symbols, which pin it; looking for it at each call would cost too much.
+  search.stays = initial || is_named(info, "libstdc++.so");
   return 1;
 }
 
@@ -131,9 +145,7 @@ struct Holder {
 int visit_holder(struct dl_phdr_info* info, size_t, void* data) {
   auto& holder = *static_cast<Holder*>(data);
   if (!holds(info, holder.address)) return 0;
-  const char* slash = info->dlpi_name ? strrchr(info->dlpi_name, '/') : nullptr;
-  const char* file = slash ? slash + 1 : info->dlpi_name;
-  holder.matches = file && strncmp(file, holder.name, strlen(holder.name)) == 0;
+  holder.matches = is_named(info, holder.name);
   return 1;
 }
 
@@ -151,10 +163,22 @@ bool lies_in(const void* address, const char* file_name) {
   return holder.matches;
 }
 
-void* find_behind_us(const char* name) {
+void* find_behind_us(const char* name, bool* stays) {
   Search search{name, gnu_hash_of(name), sysv_hash_of(name), false, nullptr};
   dl_iterate_phdr(visit, &search);
+  *stays = search.stays;
   return search.found;
+}
+
+void remember_initial_objects() {
+  unsigned objects = 0;
+  dl_iterate_phdr(
+      [](struct dl_phdr_info*, size_t, void* n) {
+        ++*static_cast<unsigned*>(n);
+        return 0;
+      },
+      &objects);
+  g_initial_objects = objects;
 }
 
 }  // namespace alloctape::tracer

@@ -57,11 +57,11 @@ ALLOCTAPE_INLINE bool just_forwards(const Stream* s, uint32_t control) {
 // 63 events old, and at most a tick of `record` (10 ms). Without `record`, there are no ticks, and
 // several threads read the clock at each event: the mask is 0 then.
 inline constexpr uint32_t kSparseMask = 63 * 8;
-#ifndef OWNER_SHIFT
-#define OWNER_SHIFT 6
-#endif
-inline constexpr unsigned kOwnerShift = OWNER_SHIFT, kOwnerBits = 16;
+inline constexpr unsigned kOwnerShift = 6, kOwnerBits = 16;  // 4 MiB without a shared entry
 inline constexpr size_t kOwnerTableBytes = sizeof(uint16_t) << kOwnerBits;
+// The number of all streams that the entries have no numbers for. They enter a 0, which is nobody's:
+// nothing is ever theirs, nor anybody's after them.
+inline constexpr uint64_t kNobody = 1u << 16;
 
 ALLOCTAPE_INLINE uint16_t* owner_entry(const Stream* s, const void* p) {
   return s->owners + (address(p) >> kOwnerShift & ((1u << kOwnerBits) - 1));
@@ -87,7 +87,7 @@ ALLOCTAPE_INLINE uint64_t claim(const Stream* s, const void* p, Clock clock) {
     compiler_barrier();
     stamp = clock();
     compiler_barrier();
-  } while (ALLOCTAPE_UNLIKELY(!owns(s, p)));
+  } while (ALLOCTAPE_UNLIKELY(!owns(s, p)) && s->owner != kNobody);
   return stamp;
 }
 // The flags that glibc keeps in the word before a block, which malloc has just written or free is

@@ -11,6 +11,7 @@
 
 #include "formats/wire/session.h"
 #include "tracer/preload/clock.h"
+#include "tracer/preload/elf_lookup.h"
 #include "tracer/preload/file.h"
 #include "tracer/preload/forbidden.h"
 #include "tracer/preload/maps.h"
@@ -356,6 +357,7 @@ void after_fork_in_child() {
 
 __attribute__((constructor)) void begin() {
   make_thread_key();
+  remember_initial_objects();
   pthread_atfork(record_fork, nullptr, after_fork_in_child);
   if (real_functions_ready()) ensure_image();
   if (g_config.ready && !g_config.follow) leave_environment();

@@ -71,9 +71,11 @@ void* find_real(wire::Op op) {
   const int index = static_cast<int>(op);
   if (__atomic_load_n(&g_real.absent[index], __ATOMIC_RELAXED)) return nullptr;
   const char* name = wire::traits(op).symbol;
-  void* f = find_behind_us(name);
+  bool stays;
+  void* f = find_behind_us(name, &stays);
   if (f) {
-    __atomic_store_n(&g_real.by_op[index], f, __ATOMIC_RELAXED);
+    // A plugin's own operators go with it, and the next plugin's may lie elsewhere.
+    if (stays) __atomic_store_n(&g_real.by_op[index], f, __ATOMIC_RELAXED);
   } else if (name[0] != '_') {
     // Final: the C functions come with libc or an allocator, at start. A C++ runtime may come
     // later.

@@ -23,7 +23,6 @@ Stream g_unborn{.go = kSlow, .rest = kSlow, .passes = kSlow};
 Stream g_dead{.go = kSlow, .rest = kSlow, .passes = kSlow, .mode = Mode::kDead};
 __thread uint32_t t_thread __attribute__((tls_model("initial-exec"))) = ~0u;
 
-constexpr uint32_t kNobody = 1u << 16;  // streams beyond this many share no number
 constexpr size_t kStreamPoolBytes = 64 * 1024;
 
 // The image's lock. All signals are blocked while it is held, so its owner always gets on; after a
@@ -75,8 +74,7 @@ long new_stream(Image* image, Stream** result) {
   s->program_break = program_break();
   s->last_stamp = stamp_now();
   const uint32_t index = __atomic_fetch_add(&image->header->next_stream, 1, __ATOMIC_RELAXED);
-  // Beyond the table's numbers, nothing is ever a stream's own.
-  s->owner = index < kNobody - 1 ? index + 1 : ~uint64_t{0};
+  s->owner = index + 1 < kNobody ? index + 1 : kNobody;
   adopt_staging(s, index, static_cast<wire::BlockHeader*>(extent), kSmallStaging, 0);
   s->next = image->streams;
   image->streams = s;
