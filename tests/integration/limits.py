@@ -442,7 +442,7 @@ def under_record(bench):
                     h.say("SKIP full disk: a small tmpfs cannot be mounted here (needs root)")
                     continue
                 traces = bench.traces(disk if what == "full disk" else bench.scratch.path, turn)
-                options = ["--max-size", "1000000"] if what == "--max-size" else []
+                options = ["--max-size", "2MiB"] if what == "--max-size" else []
                 outcome = bench.by_record(command, traces, options,
                                           limit_files(3 * MIB) if what == "file size" else None,
                                           remove if what == "removed folder" else None)

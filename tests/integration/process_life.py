@@ -84,6 +84,23 @@ def coroutines(scratch):
     self_counted(scratch, "coroutines", 300)
 
 
+def dlopen_churn(scratch):
+    """Plugins with operators of their own come and go; a call is forwarded to those that are there."""
+    plugins = [os.path.join(h.TEST_BUILD, f"libown_operators_{pad}.so") for pad in (0, 16)]
+    h.need_parts(*plugins)
+    command = program("dlopen_churn", *plugins)
+    plain = h.run(command, env=h.clean_env())
+    h.expect(plain.status == 0, f"untraced: exit status {plain.status}: {plain.stderr}")
+    outcome, images = by_preload(scratch, command)
+    h.expect_same_outcome(plain, outcome, "recorded")
+    calls = int(plain.stdout.split()[0])
+    for function in ("operator new", "operator new(align)", "operator delete", "operator delete(align)"):
+        h.expect(images[0].calls.get(function) == calls,
+                 f"{function}: {images[0].calls.get(function)} recorded, {calls} made")
+    h.expect_sound(images[0])
+    h.say(f"{calls} calls of each operator, of plugins that come and go")
+
+
 # ---- who may be traced, and with what --------------------------------------------------------------
 
 def set_user_id(scratch):
@@ -235,7 +252,7 @@ def short_threads(scratch):
 
 
 CASES = {f.__name__: f for f in (
-    leaves_new, coroutines, set_user_id, user_allocator, stopped, under_debuggers, seccomp, short_threads)}
+    leaves_new, coroutines, dlopen_churn, set_user_id, user_allocator, stopped, under_debuggers, seccomp, short_threads)}
 
 
 def test(case):

@@ -18,8 +18,8 @@ itest_target(counter)
 target_compile_options(counter PRIVATE -fvisibility=hidden)
 
 foreach(program
-    aborts busy_threads changes_directory changes_root closed_descriptors daemonizes dlopen_close
-    drops_privileges errno_kept every_function exec exec_from_thread few_descriptors fork
+    aborts busy_threads changes_directory changes_root closed_descriptors daemonizes dlopen_churn
+    dlopen_close drops_privileges errno_kept every_function exec exec_from_thread few_descriptors fork
     fork_from_thread hand_over_chain kill_victim many_threads not_dumpable out_of_space prints_preload
     producer_consumer raw_fork realloc_edges realloc_race seccomp signal_handlers signal_storm
     small_stacks stack_overflow ten_thousand_threads underscore_exit unshares vfork_exec)
@@ -35,6 +35,16 @@ foreach(program
 endforeach()
 add_library(itest_early_library SHARED ${CMAKE_CURRENT_SOURCE_DIR}/programs/early_library.c)
 add_library(itest_plugin MODULE ${CMAKE_CURRENT_SOURCE_DIR}/programs/plugin.cc)
+foreach(pad 0 16)
+  add_library(itest_own_operators_${pad} MODULE ${CMAKE_CURRENT_SOURCE_DIR}/programs/own_operators.cc)
+  itest_target(itest_own_operators_${pad})
+  # Without a C++ runtime: libstdc++, once loaded, would stay.
+  set_target_properties(itest_own_operators_${pad} PROPERTIES
+    OUTPUT_NAME own_operators_${pad} LINKER_LANGUAGE C)
+  target_compile_definitions(itest_own_operators_${pad} PRIVATE PAD=${pad})
+  target_compile_options(itest_own_operators_${pad} PRIVATE -fno-exceptions)
+  target_link_options(itest_own_operators_${pad} PRIVATE -Wl,--as-needed)
+endforeach()
 add_library(itest_user_preload MODULE ${CMAKE_CURRENT_SOURCE_DIR}/programs/user_preload.c)
 foreach(library early_library plugin user_preload)
   itest_target(itest_${library})
@@ -76,7 +86,7 @@ foreach(limit
   itest(limits.${limit} tracer limits.py ${limit})
 endforeach()
 foreach(case
-    coroutines leaves_new seccomp set_user_id short_threads stopped under_debuggers user_allocator)
+    coroutines dlopen_churn leaves_new seccomp set_user_id short_threads stopped under_debuggers user_allocator)
   itest(life.${case} tracer process_life.py ${case})
 endforeach()
 itest(kill_nine "tracer;slow" kill_nine.py)
