@@ -1,12 +1,17 @@
 // The codec of packed blocks: any words come back as they were, and any bytes are refused in peace.
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cstring>
+#include <fstream>
+#include <map>
 #include <random>
+#include <sstream>
 
 #include "formats/block_packer.h"
 #include "formats/block_unpacker.h"
 #include "formats/wire/event_word.h"
+#include "tests/unit/document_text.h"
 
 namespace alloctape::formats {
 namespace {
@@ -262,6 +267,47 @@ TEST(PackCodec, ReuseOfReleasedBlocksCostsLittle) {
                                        i % 2 ? 0 : 40 + i / 2 % 5, 2, pointer));
   }
   EXPECT_LT(pack({words}).size(), words.size() / 20);
+}
+
+TEST(PackCodec, DoesWhatTheDocumentSays) {
+  std::ifstream in(ALLOCTAPE_TRACE_DOCUMENT);
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  Words words;
+  std::map<unsigned, std::vector<std::uint8_t>> columns;
+  std::uint64_t checksum = 0;
+  for (const std::string& line : lines_between(text, "```packed", "```")) {
+    std::istringstream parts(line);
+    std::string name;
+    parts >> name >> std::hex;
+    if (name == "checksum") parts >> checksum;
+    unsigned column = 0;
+    if (name == "column") parts >> std::dec >> column >> std::hex, parts.ignore(1);
+    std::vector<std::uint8_t> bytes;
+    for (unsigned byte; name != "#" && parts >> byte;)
+      bytes.push_back(static_cast<std::uint8_t>(byte));
+    if (name == "column") columns[column] = bytes;
+    if (name == "word") {
+      ASSERT_EQ(bytes.size(), 8u);
+      words.push_back(0);
+      std::memcpy(&words.back(), bytes.data(), 8);
+    }
+  }
+  ASSERT_EQ(words.size(), 4u);
+  const auto payload = pack({words});
+  auto head = read_packed_head(payload, 1);
+  ASSERT_TRUE(head.ok());
+  EXPECT_EQ(head->header.checksum, checksum);
+  std::size_t at = head->data_at;
+  for (unsigned c = 0; c < wire::kColumns; ++c) {
+    const wire::PackedColumn& column = head->columns[c];
+    std::vector<std::uint8_t> bytes(column.unpacked_bytes);
+    for (std::size_t i = 0; i < bytes.size(); ++i) {
+      bytes[i] = static_cast<std::uint8_t>(
+          payload[at + (column.method == wire::ColumnMethod::kRepeat ? 0 : i)]);
+    }
+    EXPECT_EQ(bytes, columns[c]) << "column " << c;
+    at += column.stored_bytes;
+  }
 }
 
 TEST(WordSurvey, TellsEventsTimesAndThreads) {
