@@ -179,6 +179,7 @@ RunResult read_run(const Json& j) {
   read(j, "sample_ns", run.sample_ns);
   read_fidelity(j, run.fidelity);
   json_parts::read_memory(j, run);
+  json_parts::read_syscalls(j, run);
   read_curve(j, "memory_by_progress", run.by_progress);
   read_curve(j, "memory_by_time", run.by_time);
   return run;
@@ -257,6 +258,7 @@ Json to_json(const RunResult& run, bool with_schema) {
   j["sample_ns"] = or_null(run.sample_ns);
   j["fidelity"] = fidelity_json(run.fidelity);
   json_parts::add_memory(j, run);
+  json_parts::add_syscalls(j, run);
   j["memory_by_progress"] = curve_json(run.by_progress);
   j["memory_by_time"] = curve_json(run.by_time);
   return j;

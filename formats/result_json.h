@@ -122,6 +122,19 @@ struct AllocatorView {
   std::map<std::string, std::uint64_t> figures;
 };
 
+// System calls of a kind, from a pass of their own.
+struct SyscallFigures {
+  std::uint64_t count = 0, failed = 0;
+  std::uint64_t total_ns = 0, max_ns = 0;
+  std::uint64_t bytes = 0;  // lengths of those that did not fail; 0 for brk and futex
+};
+struct SyscallCounts {
+  bool available = false;  // false: the process could not be traced
+  double overhead_ns = 0;  // of the stops around a call; taken off
+  std::map<std::string, SyscallFigures> by_function;
+  std::map<std::string, std::map<std::string, SyscallFigures>> by_lane;  // "0", ..., "other"
+};
+
 struct CandidateInfo {
   std::string name;  // as the user wrote it, settings included: what results are told apart by
   std::string preload_path;  // path; empty for the C library's own
@@ -194,6 +207,7 @@ struct RunResult {
   std::optional<std::uint64_t> freed_rss_bytes, settled_rss_bytes, settle_ns;
   std::optional<std::uint64_t> harness_rss_bytes;  // calibrated with an allocator that does nothing
   std::optional<AllocatorView> view_at_peak, view_at_end;
+  std::optional<SyscallCounts> syscalls;
   std::uint64_t purges = 0;  // --trim-every
   std::string purge_by;      // the function; empty: none was asked for
   std::uint64_t purge_ns = 0;

@@ -68,4 +68,7 @@ void read_verification(const Json& from, RunResult& run);
 void add_memory(Json& to, const RunResult& run);
 void read_memory(const Json& from, RunResult& run);
 
+void add_syscalls(Json& to, const RunResult& run);
+void read_syscalls(const Json& from, RunResult& run);
+
 }  // namespace alloctape::formats::json_parts

@@ -155,6 +155,17 @@ int run_compare_command(const std::vector<std::string>& args) {
       comparison.runs.back().workload = comparison.workloads[runs[i].workload];
       comparison.runs.back().round = runs[i].round;
     }
+    // One pass for each pair: what is counted does not change from round to round as times do.
+    for (formats::RunResult& run : comparison.runs) {
+      if (!values->count("syscalls") || run.round != 1) continue;
+      const auto w =
+          std::find(comparison.workloads.begin(), comparison.workloads.end(), run.workload);
+      const auto c =
+          std::find(comparison.candidates.begin(), comparison.candidates.end(), run.candidate.name);
+      add_syscalls(workloads[static_cast<std::size_t>(w - comparison.workloads.begin())],
+                   candidates[static_cast<std::size_t>(c - comparison.candidates.begin())],
+                   settings, run);
+    }
     for (std::size_t w = 0; w < workloads.size() && values->count("calibrate"); ++w)
       if (const auto harness = harness_memory(workloads[w], settings))
         for (formats::RunResult& run : comparison.runs)

@@ -54,6 +54,7 @@ int run_replay_command(const std::vector<std::string>& args) {
     cli::Progress progress("replaying under " + candidate.label, "words", words);
     run = run_replay(workload, candidate, settings,
                      [&](std::uint64_t done, std::uint64_t) { progress.update(done); });
+    if (values->count("syscalls")) add_syscalls(workload, candidate, settings, run);
     if (values->count("calibrate"))
       if (const auto harness = harness_memory(workload, settings)) apply_calibration(*harness, run);
   } catch (const std::system_error& error) {

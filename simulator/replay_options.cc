@@ -127,12 +127,15 @@ void add_run_options(po::options_description& options) {
       "a run in which no call finishes for so long is ended and called hung")(
       "usable",
       "keep books of usable bytes and show them along the run (asks malloc_usable_size of each "
-      "new block)")("calibrate",
-                    "make a run with an allocator that does nothing, too, and take what it shows "
-                    "for the harness' own "
-                    "memory")(
-      "settle", po::value<std::string>()->value_name("TIME"),
-      "look at memory again after everything was freed, and so long a pause")(
+      "new block)")("syscalls",
+                    "count and time system calls (brk, mmap, munmap, mremap, madvise, mprotect, "
+                    "mincore, futex) by "
+                    "thread, in a further, untimed pass")(
+      "calibrate",
+      "make a run with an allocator that does nothing, too, and take what it shows "
+      "for the harness' own "
+      "memory")("settle", po::value<std::string>()->value_name("TIME"),
+                "look at memory again after everything was freed, and so long a pause")(
       "trim-every", po::value<std::string>()->value_name("N|BYTES|TIME"),
       "make the allocator give memory back (malloc_trim, or what it has in its place) after N "
       "calls "
@@ -241,6 +244,20 @@ std::optional<std::uint64_t> harness_memory(const formats::WorkloadFile& workloa
   settings.mallopt.clear();
   const formats::RunResult run = run_replay(workload, candidate_or_fail(kNoop), settings, {});
   return run.status == formats::RunStatus::kOk ? run.peak_rss_bytes : std::nullopt;
+}
+
+void add_syscalls(const formats::WorkloadFile& workload, const Candidate& candidate,
+                  RunSettings settings, formats::RunResult& run) {
+  settings.timed = settings.verify = settings.usable = false;
+  settings.syscalls = true;
+  settings.settle_ns = 0;
+  formats::RunResult pass = run_replay(workload, candidate, settings, {});
+  run.syscalls = std::move(pass.syscalls);
+  if (!run.syscalls->available)
+    run.notes.emplace_back("system calls could not be counted: the process cannot be traced here");
+  else if (pass.status != formats::RunStatus::kOk)
+    run.notes.push_back("the pass that counted system calls came to a bad end: " +
+                        (pass.failure ? pass.failure->message : std::string("unknown")));
 }
 
 void write_json(const std::string& path, const std::string& text) {

@@ -27,6 +27,10 @@ inline constexpr const char* kNoop = "noop";
 std::optional<std::uint64_t> harness_memory(const formats::WorkloadFile& workload,
                                             RunSettings settings);
 
+// Makes the further pass that counts system calls, and adds them to the result of the timed one.
+void add_syscalls(const formats::WorkloadFile& workload, const Candidate& candidate,
+                  RunSettings settings, formats::RunResult& run);
+
 // Writes JSON to a file, or to standard output for "-".
 void write_json(const std::string& path, const std::string& text);
 

@@ -172,6 +172,19 @@ std::string ops_table(const RunResult& run) {
   return text;
 }
 
+std::string syscalls_table(const RunResult& run) {
+  cli::Table t;
+  t.column("system call", cli::Table::Align::kLeft);
+  for (const char* header : {"count", "failed", "time", "max", "bytes"}) t.column(header);
+  for (const auto& [name, f] : run.syscalls->by_function)
+    t.row({name, cli::count(f.count), cli::count(f.failed),
+           cli::duration_ns(static_cast<double>(f.total_ns)),
+           cli::duration_ns(static_cast<double>(f.max_ns)), f.bytes ? cli::bytes(f.bytes) : "-"});
+  return t.str() +
+         cli::dim(fmt::format("from an untimed pass; times are net of {:.1f} us for the stops\n",
+                              run.syscalls->overhead_ns / 1000));
+}
+
 std::string sizes_text(const formats::SizeLatency& l) {
   if (!l.to_bytes) return "above " + cli::bytes(l.from_bytes - 1);
   return "to " + cli::bytes(*l.to_bytes);
@@ -242,6 +255,7 @@ std::string render_run(const RunResult& run, bool by_size) {
           ops_table(run);
   if (by_size && !run.latency_by_size.empty()) text += "\n" + by_size_table(run);
   if (!run.slowest_calls.empty()) text += "\n" + slowest_table(run);
+  if (run.syscalls && run.syscalls->available) text += "\n" + syscalls_table(run);
   const RunResult::Fidelity& f = run.fidelity;
   if (run.status == RunStatus::kOk && !f.faithful)
     text += cli::red("not faithful to the recording: ") +

@@ -22,6 +22,7 @@
 #include "simulator/memory_sampler.h"
 #include "simulator/replay_collect.h"
 #include "simulator/replay_failure.h"
+#include "simulator/syscall_watch.h"
 
 extern char** environ;
 
@@ -144,6 +145,7 @@ void fill_in_options(SharedHeader& h, const wire::WorkloadHeader& header, std::u
   h.touch_reads = settings.touch_reads;
   h.verify = settings.verify;
   h.usable = settings.usable;
+  h.count_syscalls = settings.syscalls;
   h.settle_ns = settings.settle_ns;
   h.recorded_peak_live_bytes = header.peak_live_bytes;
   h.purge_calls = settings.purge_calls;
@@ -356,6 +358,13 @@ RunResult run_replay(const formats::WorkloadFile& workload, const Candidate& can
   add_mallopt(*shared, candidate.mallopt);
   initialise(shared);
 
+  if (settings.syscalls) {
+    const ProcessEnd end = watch_syscalls(start(settings, candidate, memfd.get(), file.get()),
+                                          shared, settings.timeout_ns, run.syscalls.emplace());
+    collect(shared, memfd.get(), workload, end, {}, run);
+    check_who_serves(candidate, run);
+    return run;
+  }
   Watch watch(start(settings, candidate, memfd.get(), file.get()), shared, workload,
               settings.timeout_ns);
   const ProcessEnd end = watch.run(progress, words);

@@ -27,6 +27,7 @@ struct RunSettings {
   std::vector<MalloptSetting> mallopt;                           // a candidate's own come after
   enum class HugePages { kSystem, kOff, kOn } huge_pages = HugePages::kSystem;
   std::vector<std::uint16_t> cpus;            // empty: all
+  bool syscalls = false;                      // count system calls: a pass of its own, untimed
   bool usable = false;                        // keep books of usable bytes
   std::uint64_t timeout_ns = 60'000'000'000;  // without any op finishing
   std::vector<Setting> environment;           // for every candidate; its own settings win

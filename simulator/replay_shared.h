@@ -25,6 +25,7 @@ inline constexpr std::uint64_t kSharedMagic = 0x3159414c50455241;  // "AREPLAY1"
 inline constexpr int kSharedFd = 3, kWorkloadFd = 4;  // what the replayer is started with
 inline constexpr std::uint32_t kNoLane = 0xffffffffu;
 inline constexpr std::uint8_t kNoHistogram = 0xff;
+inline constexpr std::uint32_t kTracerReady = 1, kTracerRefused = 2;
 inline constexpr std::uint32_t kFrames = 48;
 // The driver asks a thread that hangs where it stands: its handler writes a backtrace.
 inline constexpr int kReportSignal = SIGUSR2;
@@ -117,7 +118,8 @@ struct SharedHeader {
 
   // Written by the replayer.
   std::atomic<Phase> phase;
-  std::atomic<std::uint32_t> crash_lane;  // the lane whose thread got the deadly signal
+  std::atomic<std::uint32_t> tracer_state;  // of the driver, with count_syscalls
+  std::atomic<std::uint32_t> crash_lane;    // the lane whose thread got the deadly signal
   std::uint32_t crash_signal;
   std::uint64_t crash_address;
   char malloc_library[512];  // file that serves malloc
@@ -137,6 +139,10 @@ struct SharedHeader {
   std::uint64_t voluntary_switches, involuntary_switches;
   std::uint64_t live_flush_bytes;  // a lane keeps up to this much to itself; 0: exact
 
+  // Addresses that are the harness' own, for those who watch its system calls.
+  struct {
+    std::uint64_t from, to;
+  } harness_ranges[3];
   // The closer looks. A lane that takes one claims `point_lock` first; who finds it taken goes on.
   std::atomic<std::uint32_t> point_lock, points;
   MemoryPoint point[kMemoryPoints];

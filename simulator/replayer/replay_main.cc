@@ -20,11 +20,14 @@
 #include <climits>
 #include <cstdlib>
 #include <cstring>
+#include <tuple>
+#include <utility>
 
 #include "simulator/replayer/allocator_hooks.h"
 #include "simulator/replayer/calibration.h"
 #include "simulator/replayer/mappings.h"
 #include "simulator/replayer/replay_loop.h"
+#include "simulator/replayer/syscall_filter.h"
 #include "simulator/replayer/touching.h"
 #include "simulator/replayer/verifier.h"
 
@@ -276,6 +279,27 @@ void count_usable(Context& c) {
   c.shared->usable = 1;  // known from here on
 }
 
+// Hands the system calls of the run to the driver, when it has come to watch them.
+void hand_over_syscalls(Context& c, std::uint64_t workload_bytes) {
+  SharedHeader& h = *c.shared;
+  if (!h.count_syscalls) return;
+  auto range = [](const void* from, std::uint64_t bytes) {
+    const auto at = reinterpret_cast<std::uint64_t>(from);
+    return std::pair{at, at + bytes};
+  };
+  std::tie(h.harness_ranges[0].from, h.harness_ranges[0].to) = range(&h, h.total_bytes);
+  std::tie(h.harness_ranges[1].from, h.harness_ranges[1].to) =
+      range(c.stacks, (h.lanes + std::uint64_t{1}) * c.stack_bytes);
+  std::tie(h.harness_ranges[2].from, h.harness_ranges[2].to) = range(c.workload, workload_bytes);
+  // Acquire: pairs with the driver's release.
+  while (h.tracer_state.load(std::memory_order_acquire) == 0) {
+    const timespec pause{0, 1'000'000};
+    nanosleep(&pause, nullptr);
+  }
+  if (h.tracer_state.load(std::memory_order_acquire) == kTracerReady && !install_syscall_filter())
+    replay_failed(c, "cannot install a filter for system calls: ", strerrordesc_np(errno));
+}
+
 void apply_settings(Context& c) {
   SharedHeader& h = *c.shared;
   for (std::uint32_t i = 0; i < h.mallopt_count; ++i)
@@ -331,6 +355,7 @@ int replay() {
   adopt_lane(c, shared->lanes);
   c.sampler = MemorySampler(open("/proc/self/statm", O_RDONLY | O_CLOEXEC), c.page_bytes);
   calibrate(c);
+  hand_over_syscalls(c, c.header->file_bytes);
 
   const MemoryFigures baseline = c.sampler.sample();
   shared->baseline_anon_bytes = baseline.anon_bytes;

@@ -311,6 +311,10 @@ def test_memory():
     assert "lazily freed" in run("replay", path).stdout
 
 
+def path_of_trigger():
+    return workload("trigger", 1000)
+
+
 def test_experiments():
     """Settings reach the allocator, and those that cannot are said to have had no effect."""
     big = workload("callocs", 20, 1 << 20)
@@ -340,9 +344,21 @@ def test_experiments():
     assert replay(churn)["purges"] is None
     for name in installed():
         result = replay(churn, name, extra=("--trim-every", "5000"))
-        assert result["status"] == "ok" and (result["purges"]["count"] > 0 or result["notes"]), result
+        assert result["status"] == "ok" and (result["notes"] or result["purges"]["count"] > 0), result
     assert "no effect" in replay(churn, bad("count"), extra=("--trim-every", "10"))["notes"][0]
     assert "no effect" in replay(churn, bad("count"), extra=("--mallopt", "M_ARENA_MAX=1"))["notes"][0]
+    result = replay(big, extra=("--syscalls", "--touch", "none"))
+    counted = result["syscalls"]
+    if counted["available"]:
+        calls = counted["by_function"]
+        # One mapping and one unmapping for each block, of 1 MiB and a page.
+        assert calls["mmap"]["count"] >= calls["munmap"]["count"] >= 1, calls
+        assert set(counted["by_lane"]) == {"0"}, counted["by_lane"]
+        assert counted["by_lane"]["0"]["mmap"]["count"] == calls["mmap"]["count"]
+        lanes = replay(workload("threads", 40, 4), extra=("--syscalls",))["syscalls"]["by_lane"]
+        assert len(lanes) >= 2, lanes
+        done = run("replay", path_of_trigger(), "-a", bad("hang"), "--syscalls", "--timeout", "1s", expect=1)
+        assert "hung" in done.stdout
     for mode in ("off", "on"):
         assert replay(churn, extra=("--hugepages", mode))["status"] == "ok"
     result = replay(workload("handover", 500, 3), extra=("--cpus", "0"))

@@ -41,6 +41,8 @@ RunResult full_result() {
   r.freed_rss_bytes = 1000;
   r.settle_ns = 5;
   r.view_at_end = AllocatorView{"mallinfo2", {{"arena", 1}, {"hblkhd", 2}}};
+  r.syscalls = SyscallCounts{true, 5000, {{"mmap", {3, 1, 300, 200, 8192}}}, {}};
+  r.syscalls->by_lane["0"]["mmap"] = {3, 1, 300, 200, 8192};
   r.purges = 3;
   r.purge_by = "malloc_trim";
   r.timing = "sample";
