@@ -59,7 +59,7 @@ ALLOCTAPE_INLINE bool just_forwards(const Stream* s, uint32_t control) {
 inline constexpr uint32_t kSparseMask = 63 * 8;
 inline constexpr unsigned kOwnerShift = 6, kOwnerBits = 16;  // 4 MiB without a shared entry
 inline constexpr size_t kOwnerTableBytes = sizeof(uint16_t) << kOwnerBits;
-// The number of all streams that the entries have no numbers for. They enter a 0, which is nobody's:
+// The number of all streams for which the entries have none. They enter a 0, which is nobody's:
 // nothing is ever theirs, nor anybody's after them.
 inline constexpr uint64_t kNobody = 1u << 16;
 

@@ -43,8 +43,10 @@ struct RealMaps {
 
 template <typename F>
 void find(F& function, const char* name) {
+  bool stays;  // at start, everything does
   if (!__atomic_load_n(&function, __ATOMIC_RELAXED))
-    __atomic_store_n(&function, reinterpret_cast<F>(find_behind_us(name)), __ATOMIC_RELAXED);
+    __atomic_store_n(&function, reinterpret_cast<F>(find_behind_us(name, &stays)),
+                     __ATOMIC_RELAXED);
 }
 
 // Early: so that nobody has to ask the dynamic linker in a signal handler or a fork child. Who maps
