@@ -21,7 +21,7 @@ foreach(program
     aborts busy_threads changes_directory changes_root closed_descriptors daemonizes dlopen_churn
     dlopen_close drops_privileges errno_kept every_function exec exec_from_thread few_descriptors fork
     fork_from_thread hand_over_chain kill_victim many_threads not_dumpable out_of_space prints_preload
-    producer_consumer raw_fork realloc_edges realloc_race seccomp signal_handlers signal_storm
+    maps producer_consumer raw_fork realloc_edges realloc_race seccomp signal_handlers signal_storm
     small_stacks stack_overflow ten_thousand_threads underscore_exit unshares vfork_exec)
   add_executable(itest_${program} ${CMAKE_CURRENT_SOURCE_DIR}/programs/${program}.c)
   itest_target(itest_${program})
@@ -93,6 +93,15 @@ itest(kill_nine "tracer;slow" kill_nine.py)
 itest(hand_over.one_by_one "slow" hand_over.py 1)
 itest(hand_over.batches "slow" hand_over.py 64)
 itest(hand_over.histories "slow" hand_over_histories.py)
+foreach(allocator glibc jemalloc tcmalloc tcmalloc_minimal mimalloc tbbmalloc)
+  itest(maps.calls.${allocator} tracer maps.py calls ${allocator})
+endforeach()
+foreach(allocator glibc jemalloc)
+  itest(maps.round_trip.${allocator} tracer maps.py round_trip ${allocator})
+endforeach()
+itest(maps.not_asked_for tracer maps.py not_asked_for)
+itest(maps.library tracer maps.py library)
+itest(maps.python3 "tracer;real" maps.py python)
 foreach(program sqlite3 gawk python3 g++ clang++ git git-threads xz redis nginx pipeline)
   itest(real.${program} "real;slow" real_programs.py ${program})
 endforeach()
