@@ -108,11 +108,11 @@ class HeapApply {
   // The two halves of kResizeMove.
   bool detach(const Event& e, bool force, InFlight& in_flight) {
     in_flight.number = table_.detach(e.old_pointer);
-    return in_flight.number != LiveTable::kNone || force;
+    return in_flight.number != LiveTable::kNone || force || is_late(e);
   }
   bool attach(const Event& e, bool force, InFlight& in_flight) {
     if (const LiveTable::Number there = table_.find(e.pointer); there != LiveTable::kNone) {
-      if (!force) return false;
+      if (!force && !may_be_gone(there)) return false;
       lose(e, there);
     }
     if (in_flight.number == LiveTable::kNone) {
@@ -145,11 +145,19 @@ class HeapApply {
   }
 
  private:
+  // Contradictions that the recording itself explains are taken as they come: waiting for a partner
+  // that does not exist would keep the rest of the stream back, and others would meet its addresses
+  // as they were before.
+  static bool is_late(const Event& e) { return (e.notes & kNoteOldUsable) != 0; }
+  bool may_be_gone(LiveTable::Number number) const {
+    return open_gaps_ != 0 || table_.block(number).birth_stamp < gap_end_;
+  }
+
   bool acquire(const Event& e, bool force) {
     bool inserted = false;
     LiveTable::Number number = table_.find_or_insert(e.pointer, inserted);
     if (!inserted) [[unlikely]] {
-      if (!force) return false;
+      if (!force && !may_be_gone(number)) return false;
       lose(e, number);
       number = table_.find_or_insert(e.pointer, inserted);
     }
@@ -163,7 +171,7 @@ class HeapApply {
   bool release(const Event& e, std::uint64_t address, bool force) {
     const LiveTable::Number number = table_.detach(address);
     if (number == LiveTable::kNone) [[unlikely]] {
-      if (!force) return false;
+      if (!force && !is_late(e)) return false;
       ++totals_.order.unseen_releases;
       release_prologue(e);
       visitor_.on_unseen(e, nullptr);
@@ -194,7 +202,7 @@ class HeapApply {
   bool resize_same(const Event& e, bool force) {
     const LiveTable::Number number = table_.find(e.pointer);
     if (number == LiveTable::kNone) [[unlikely]] {
-      if (!force) return false;
+      if (!force && !is_late(e)) return false;
       unseen_resize(e);
     } else {
       resized(e, number);
@@ -247,7 +255,7 @@ class HeapApply {
     Block& block = table_.block(number);
     live_.bytes -= block.size;
     --live_.blocks;
-    if (open_gaps_ != 0 || block.birth_stamp < gap_end_) {
+    if (may_be_gone(number)) {
       ++totals_.order.lost_in_gap;
       visitor_.on_lost_in_gap(e, block);
     } else {

@@ -14,9 +14,10 @@
 //
 // Gaps. Where a thread was paused, or a ring has overwritten the beginning of a stream, blocks may
 // have been freed unseen and their addresses used again. An acquire of a live address is therefore
-// no inversion (after the window) but a block lost in a gap, where some thread is in a gap just
-// then, or the live block was born before the end of one. A thread that was told to pause and makes
-// no call afterwards stays in its gap.
+// no inversion but a block lost in a gap, where some thread is in a gap just then, or the live block
+// was born before the end of one. A thread that was told to pause and makes no call afterwards stays
+// in its gap. Nor is a release of an unknown address one where the tracer told the size of what goes
+// (Event::old_usable): it does so where it may have missed the acquire. Neither is held back.
 //
 // Blocks from before the recording, the prologue. Of a block never seen acquired, a release or
 // resize may tell the size (Event::old_usable). Such blocks are taken to have lived from the start:

@@ -12,6 +12,7 @@
 #include "converter/summary_text.h"
 #include "formats/workload_cursor.h"
 #include "formats/workload_file.h"
+#include "tests/unit/random_program.h"
 #include "tests/unit/temp_trace.h"
 
 namespace alloctape::converter {
@@ -157,6 +158,94 @@ TEST(Converter, PutsBlocksFromBeforeTheRecordingIntoThePrologue) {
   EXPECT_EQ(c.summary.peak_live_bytes, 500u);
   EXPECT_EQ(c.summary.end_live_blocks, 1u);
   EXPECT_EQ(c.summary.ops, 5u);
+}
+
+Event sized(Event e, std::uint64_t old_usable) {
+  e.notes |= formats::kNoteOldUsable;
+  e.old_usable = old_usable;
+  return e;
+}
+
+TEST(Converter, BlocksWhoseReleaseTellsTheirSizeAreLiveFromTheStart) {
+  Event sized_delete = sized(release(40, kC), 56);
+  sized_delete.op = Op::kDeleteSized;
+  sized_delete.size = 41;
+  const Converted c = converted({{0, acquire(10, kA, 100)},
+                                 {0, sized(release(20, kB), 1000)},
+                                 {0, sized(resize(30, 31, 0x5000, 0x6000, 500), 264)},
+                                 {0, sized_delete},
+                                 {0, release(50, 0x7000)}});
+  EXPECT_EQ(c.summary.prologue_blocks, 4u);
+  EXPECT_EQ(c.summary.prologue_unknown_blocks, 1u);
+  EXPECT_EQ(c.summary.prologue_bytes, 1000u + 264 + 41);
+  ASSERT_EQ(c.prologue().size(), 4u);
+  const std::uint64_t sizes[] = {1000, 264, 41, 16};
+  for (std::size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(c.prologue()[i].size, sizes[i]);
+    EXPECT_EQ(c.prologue()[i].flags, i < 3 ? wire::kOpSizeKnown : 0);
+  }
+  const wire::WorkloadHeader& h = c.file->header();
+  EXPECT_EQ(h.prologue_blocks, 4u);
+  EXPECT_EQ(h.peak_live_bytes, 100u + 1305);
+  EXPECT_EQ(h.peak_live_blocks, 4u);
+  EXPECT_EQ(h.end_live_bytes, 600u);
+  EXPECT_EQ(h.end_live_blocks, 2u);
+  EXPECT_EQ(c.file->live_curve().back().bytes, 600u);
+}
+
+TEST(Converter, FreesWhatWasFreedInAPauseWhereItsAddressIsUsedAgain) {
+  Event array = acquire(10, kA, 100);
+  array.op = Op::kNewArray;
+  const Converted c = converted({{0, array},
+                                 {0, make_event(Op::kPause, 20)},
+                                 {0, make_event(Op::kResume, 30)},
+                                 {0, acquire(40, kA, 7)}});
+  EXPECT_EQ(c.summary.freed_in_gaps, 1u);
+  EXPECT_EQ(c.summary.lost_blocks, 0u);
+  EXPECT_EQ(c.summary.slots, 1u);
+  EXPECT_EQ(c.summary.end_live_bytes, 7u);
+  const auto calls = c.calls(0);
+  ASSERT_EQ(calls.size(), 3u);
+  EXPECT_EQ(calls[1].op, Op::kDeleteArray);
+  EXPECT_EQ(c.summary.ops, c.file->header().ops);
+}
+
+// Recordings of random programs that began late, by several threads: the walk and the conversion
+// agree about what was live.
+TEST(Converter, AWorkloadOfALateRecordingHoldsWhatTheRecordingTells) {
+  for (std::uint32_t seed = 0; seed < 40; ++seed) {
+    formats::test::ProgramOptions program;
+    program.seed = seed;
+    program.events = 400;
+    std::vector<StreamEvent> late;
+    const auto whole = formats::test::ProgramMaker(program).make().trace;
+    for (std::size_t i = whole.size() / (2 + seed % 3); i < whole.size(); ++i) {
+      late.push_back(whole[i]);
+      const wire::OpClass op_class = wire::op_class(late.back().event.op);
+      if (op_class == wire::OpClass::kRelease || op_class == wire::OpClass::kResize) {
+        late.back().event = sized(late.back().event, 24 + seed * 16);
+      }
+    }
+    for (const auto order : {wire::SyncOrder::kSerial, wire::SyncOrder::kBounded}) {
+      ConvertOptions options;
+      options.order = order;
+      TempPath trace;
+      formats::test::write_trace(trace.str(), late);
+      formats::HeapVisitor ignore;
+      const formats::WalkTotals totals =
+          formats::HeapWalk(formats::test::open_trace(trace.str())).run(ignore);
+      const Converted c = converted(late, options);
+      EXPECT_EQ(c.summary.peak_live_bytes, totals.live.peak_bytes);
+      EXPECT_EQ(c.summary.peak_live_blocks, totals.live.peak_blocks);
+      EXPECT_EQ(c.summary.end_live_bytes, totals.live.bytes);
+      EXPECT_EQ(c.summary.end_live_blocks, totals.live.blocks);
+      EXPECT_EQ(c.summary.prologue_bytes, totals.prologue.bytes);
+      EXPECT_GT(totals.prologue.blocks, 0u);
+      std::uint64_t known_bytes = 0;
+      for (const OpView& op : c.prologue()) known_bytes += op.flags != 0 ? op.size : 0;
+      EXPECT_EQ(known_bytes, totals.prologue.bytes);
+    }
+  }
 }
 
 TEST(Converter, AHandOverOfManyBlocksNeedsOneSyncPoint) {

@@ -100,6 +100,23 @@ TEST(HeapGaps, WhatARingHasOverwrittenIsOne) {
   EXPECT_GT(w.totals.events, 5u);
 }
 
+// Were the first release held back for a partner, thread 0's next events would come late, and
+// thread 1's release would meet the block that thread 0 has already released.
+TEST(HeapGaps, ReleasesOfUnseenBlocksKeepNobodyBack) {
+  const Walked w = walk({{0, by(0, acquire(100, kA, 8))},
+                         {1, by(1, acquire(150, kC, 8))},
+                         {0, by(0, sized(release(200, kB), 64))},
+                         {0, by(0, release(300, kA))},
+                         {0, by(0, acquire(400, kA, 16))},
+                         {1, by(1, sized(release(500, kA), 24))},
+                         {1, by(1, acquire(600, kA, 32))},
+                         {0, by(0, acquire(700, kB, 8))}});
+  EXPECT_EQ(w.totals.order.unrepairable, 0u);
+  EXPECT_EQ(w.totals.order.repaired, 0u);
+  EXPECT_EQ(w.totals.order.unseen_releases, 1u);
+  EXPECT_EQ(w.totals.live.bytes, 48u);
+}
+
 TEST(HeapPrologue, BlocksOfKnownSizeCountFromTheStartUntilTheyAreReleased) {
   const Walked w = walk({{0, acquire(10, kA, 8)},
                          {0, sized(release(20, kB), 1000)},
