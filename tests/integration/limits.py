@@ -74,6 +74,9 @@ class Bench:
         if not during:
             return h.run(command, env=env, preexec=preexec)
         for _ in range(5):
+            shutil.rmtree(traces, ignore_errors=True)
+            os.mkdir(traces)
+            os.chmod(traces, 0o777)
             process = subprocess.Popen(command, env=env, preexec_fn=preexec, start_new_session=True,
                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                        stderr=subprocess.PIPE)
