@@ -149,7 +149,7 @@ std::optional<RecordOptions> parse_record_options(const std::vector<std::string>
       "no-follow", "only the first image: leave the programs that it starts alone")(
       "wait-all", "wait for processes that outlive PROGRAM")(
       "strict-order", "serialising time stamps: slower, for checking the order of others")(
-      "dense-stamps", "a time stamp on every event even while there is one thread")(
+      "dense-stamps", "a time stamp on every event, not only where the order of threads needs it")(
       "usable", "also how much the allocator gave for each request")(
       "latency", "also how long each call took")("paused",
                                                  "record nothing until `alloctape ctl PID start`")(
