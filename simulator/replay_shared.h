@@ -56,9 +56,12 @@ struct MemorySample {
 // What others look at: alone on its cache line, so that a publishing lane and the lanes that spin
 // on it disturb nobody else. See replayer/sync.h for the protocol.
 struct alignas(64) LaneProgress {
-  std::atomic<std::uint64_t> position;       // word index passed, published
-  std::atomic<std::uint64_t> wanted;         // lowest position a sleeper waits for; kNobodyWaits
-  std::atomic<std::uint32_t> wake_sequence;  // the futex word
+  std::atomic<std::uint64_t> position;  // word index passed, published
+  std::atomic<std::uint64_t> wanted;    // lowest position a sleeper waits for; kNobodyWaits
+  // Of this lane as a sleeper. A line of its own: it is written when others sleep and wake.
+  alignas(64) std::atomic<std::uint32_t> wake_sequence;  // the futex word
+  std::atomic<std::uint32_t> waits_on;                   // 1 + the lane waited for; 0: none
+  std::atomic<std::uint64_t> target;                     // and the position
 };
 
 // What the lane's own thread writes.
@@ -112,7 +115,7 @@ struct SharedHeader {
   std::uint8_t histogram_of[wire::kApiOpLimit];  // by opcode; kNoHistogram where it does not occur
   std::uint32_t sample_capacity;
   std::uint32_t cores;
-  std::uint32_t skip_maps;  // 1: leave the program's own mappings out
+  std::uint32_t skip_maps;     // 1: leave the program's own mappings out
   std::uint64_t sample_words;  // a lane samples memory after so many words of its own
   std::uint64_t lanes_at, histograms_at, samples_at;
 
@@ -171,6 +174,18 @@ static_assert(std::atomic<Phase>::is_always_lock_free);
 
 inline LaneShared* lanes_of(SharedHeader* h) {
   return reinterpret_cast<LaneShared*>(reinterpret_cast<char*>(h) + h->lanes_at);
+}
+// The progress of all lanes, wherever it lies.
+struct LaneTable {
+  char* first;
+  std::size_t stride;
+  std::uint32_t count;
+  LaneProgress& operator[](std::uint32_t lane) const {
+    return *reinterpret_cast<LaneProgress*>(first + lane * stride);
+  }
+};
+inline LaneTable progress_of(SharedHeader* h) {
+  return {reinterpret_cast<char*>(&lanes_of(h)->progress), sizeof(LaneShared), h->lanes};
 }
 // Usable bytes of all live blocks, as far as lanes have told.
 inline std::uint64_t usable_live(SharedHeader* h) {

@@ -46,6 +46,7 @@ class ReplayLoop {
         lane_(lane),
         entry_(context.lanes[lane]),
         shared_(lanes_of(context.shared)[lane]),
+        progress_(progress_of(context.shared)),
         cursor_(context.cursors[lane]),
         page_(context.page_bytes),
         alone_(context.shared->lanes == 1),
@@ -104,7 +105,7 @@ class ReplayLoop {
       }
       next_chunk();
       if (cursor_.chunk == entry_.chunks) break;
-      publish(shared_.progress, position_of(p));
+      publish(progress_, lane_, position_of(p));
     }
     finish(entry_.words);
   }
@@ -125,7 +126,7 @@ class ReplayLoop {
     cursor_.live_low = low_;
     cursor_.until_timed = until_timed_;
     cursor_.random = random_;
-    publish(shared_.progress, position);
+    publish(progress_, lane_, position);
   }
 
   // Returns where it stopped: at or just past `end` (ops are whole), or after an exit.
@@ -502,9 +503,9 @@ class ReplayLoop {
     cursor_.counted_ops = ops;
   }
 
-  [[gnu::noinline]] void publish_op(std::uint64_t position) { publish(shared_.progress, position); }
+  [[gnu::noinline]] void publish_op(std::uint64_t position) { publish(progress_, lane_, position); }
   [[gnu::noinline]] void wait(std::uint32_t other, std::uint64_t position) {
-    const WaitCounts counts = wait_for(lanes_of(c_.shared)[other].progress, position, c_.spins);
+    const WaitCounts counts = wait_for(progress_, lane_, other, position, c_.spins);
     ++shared_.sync_waits;
     shared_.sync_blocked += counts.blocked;
     shared_.sync_wait_ns += counts.ns;
@@ -527,6 +528,7 @@ class ReplayLoop {
   const std::uint32_t lane_;
   const wire::LaneEntry& entry_;
   LaneShared& shared_;
+  const LaneTable progress_;
   LaneCursor& cursor_;
   const std::uint64_t page_;
   const bool alone_;

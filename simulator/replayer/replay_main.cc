@@ -219,7 +219,7 @@ void run_all(Context& c) {
   // Other lanes may still be starting each other's threads, so wait for their last positions before
   // joining: only then is each lane's `thread` its last one, and nobody else's to join.
   for (std::uint32_t lane = 1; lane < h.lanes; ++lane) {
-    wait_for(lanes_of(c.shared)[lane].progress, c.lanes[lane].words, 0);
+    wait_for(progress_of(c.shared), 0, lane, c.lanes[lane].words, 0);
     if (c.cursors[lane].started) pthread_join(c.cursors[lane].thread, nullptr);
   }
 

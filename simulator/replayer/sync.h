@@ -3,25 +3,33 @@
 // The publisher of a lane is its current thread; there is one at a time, and the threads of a lane
 // follow each other through pthread_join, so `position` has a single writer. Anybody may wait.
 //
-// No wake-up is lost. The waiter, in this order:
-//     W1  s = wake_sequence
-//     W2  wanted = min(wanted, target)
-//     W3  looks at position; done if it has passed the target
-//     W4  futex_wait(wake_sequence, s)
-// and the publisher:
-//     P1  position = p
-//     P2  looks at wanted; done if it is above p
-//     P3  wanted = nobody
-//     P4  wake_sequence += 1, futex_wake(all)
-// All of W1-W3 and P1-P4 are seq_cst, so they stand in one total order. Let p be the first
-// published position that satisfies the waiter, and suppose that W3 did not see it: then W3 comes
-// before P1, so W2 comes before P2. Either P2 still finds the waiter's registration (some value <=
-// target <= p) and goes on to P4; or a P3 has removed it since W2, and this P3 too has its P4
-// behind it. In both cases a P4 follows W2, hence follows W1: the waiter either has not slept yet
-// and W4 returns at once, because the sequence is no longer s, or sleeps and is woken. It then
-// starts again at W1. A target passed before W1 is seen at W3.
+// A sleeper sleeps on a futex word of its own: a lane that many others wait for, each for a
+// position of its own, wakes those whose time has come and nobody else. (With one word for all, 63
+// consumers of one producer are woken at each batch for the sake of one.)
 //
-// P1 is also the release and W3 (or the spin) the acquire that order the slots: everything the
+// No wake-up is lost. The waiter w, for position `target` of lane u, in this order:
+//     W1  s = w.wake_sequence
+//     W2  w.target = target, w.waits_on = u
+//     W3  u.wanted = min(u.wanted, target)
+//     W4  looks at u.position; done if it has passed the target
+//     W5  futex_wait(w.wake_sequence, s)
+// and the publisher u, who is one:
+//     P1  u.position = p
+//     P2  looks at u.wanted; done if it is above p
+//     P3  u.wanted = nobody
+//     P4  for each w that waits on u: if w.target <= p: w.wake_sequence += 1, futex_wake(w)
+//     P5  u.wanted = min(u.wanted, the lowest target of those that were left asleep)
+// All of W1-W4 and P1-P5 are seq_cst, so they stand in one total order. Let p be the first
+// published position that satisfies the waiter, and suppose that W4 did not see it: then W4 comes
+// before P1, so W2 and W3 come before P2. Does P2 find a value <= p? If no P3 has removed the
+// registration since W3, yes. If one has (of an earlier publication, p' < target), its P4 came
+// after W2, found w with a target above p', and its P5 registered it again, before this P1. So P2
+// goes on to P4, which finds w and wakes it: that follows W1, hence the waiter either has not slept
+// yet and W5 returns at once, because the sequence is no longer s, or sleeps and is woken. It then
+// starts again at W1. A target passed before W1 is seen at W4. What a publisher finds of a wait
+// that is over costs a wake-up for nothing, no more.
+//
+// P1 is also the release and W4 (or the spin) the acquire that order the slots: everything the
 // publishing lane did to a slot, and to the block in it, happens before what the waiter does to it.
 //
 // Cost: a publisher pays one exchange and a load of the same line; no system call unless somebody
@@ -59,13 +67,34 @@ inline long futex(std::atomic<std::uint32_t>* word, int op, std::uint32_t value)
                  nullptr, nullptr, 0);
 }
 
-inline void publish(LaneProgress& lane, std::uint64_t position) {
-  lane.position.exchange(position, std::memory_order_seq_cst);  // P1
-  if (lane.wanted.load(std::memory_order_seq_cst) > position) [[likely]]
-    return;                                                       // P2
-  lane.wanted.exchange(kNobodyWaits, std::memory_order_seq_cst);  // P3
-  lane.wake_sequence.fetch_add(1, std::memory_order_seq_cst);     // P4
-  futex(&lane.wake_sequence, FUTEX_WAKE, INT_MAX);
+[[gnu::noinline]] inline void wake_those_due(const LaneTable& lanes, std::uint32_t me,
+                                             std::uint64_t position) {
+  LaneProgress& mine = lanes[me];
+  mine.wanted.exchange(kNobodyWaits, std::memory_order_seq_cst);  // P3
+  std::uint64_t left = kNobodyWaits;
+  for (std::uint32_t other = 0; other < lanes.count; ++other) {  // P4
+    LaneProgress& sleeper = lanes[other];
+    if (sleeper.waits_on.load(std::memory_order_seq_cst) != me + 1) continue;
+    const std::uint64_t target = sleeper.target.load(std::memory_order_seq_cst);
+    if (target <= position) {
+      sleeper.wake_sequence.fetch_add(1, std::memory_order_seq_cst);
+      futex(&sleeper.wake_sequence, FUTEX_WAKE, 1);
+    } else if (target < left) {
+      left = target;
+    }
+  }
+  std::uint64_t lowest = mine.wanted.load(std::memory_order_seq_cst);  // P5
+  while (left < lowest &&
+         !mine.wanted.compare_exchange_weak(lowest, left, std::memory_order_seq_cst)) {
+  }
+}
+
+inline void publish(const LaneTable& lanes, std::uint32_t me, std::uint64_t position) {
+  LaneProgress& mine = lanes[me];
+  mine.position.exchange(position, std::memory_order_seq_cst);            // P1
+  if (mine.wanted.load(std::memory_order_seq_cst) > position) [[likely]]  // P2
+    return;
+  wake_those_due(lanes, me, position);
 }
 
 struct WaitCounts {
@@ -75,7 +104,9 @@ struct WaitCounts {
 
 // `spins`: how often to look before sleeping; 0 when there are more lanes than cores, where the one
 // waited for may need this very core.
-inline WaitCounts wait_for(LaneProgress& lane, std::uint64_t target, int spins) {
+inline WaitCounts wait_for(const LaneTable& lanes, std::uint32_t me, std::uint32_t other,
+                           std::uint64_t target, int spins) {
+  LaneProgress& lane = lanes[other];
   // Acquire: pairs with P1.
   if (lane.position.load(std::memory_order_acquire) >= target) [[likely]]
     return {};
@@ -88,16 +119,20 @@ inline WaitCounts wait_for(LaneProgress& lane, std::uint64_t target, int spins) 
       return counts;
     }
   }
+  LaneProgress& mine = lanes[me];
   for (;;) {
-    const std::uint32_t sequence = lane.wake_sequence.load(std::memory_order_seq_cst);  // W1
-    std::uint64_t lowest = lane.wanted.load(std::memory_order_seq_cst);                 // W2
+    const std::uint32_t sequence = mine.wake_sequence.load(std::memory_order_seq_cst);  // W1
+    mine.target.store(target, std::memory_order_seq_cst);                               // W2
+    mine.waits_on.store(other + 1, std::memory_order_seq_cst);
+    std::uint64_t lowest = lane.wanted.load(std::memory_order_seq_cst);  // W3
     while (target < lowest &&
            !lane.wanted.compare_exchange_weak(lowest, target, std::memory_order_seq_cst)) {
     }
-    if (lane.position.load(std::memory_order_seq_cst) >= target) break;  // W3
+    if (lane.position.load(std::memory_order_seq_cst) >= target) break;  // W4
     counts.blocked = true;
-    futex(&lane.wake_sequence, FUTEX_WAIT, sequence);  // W4
+    futex(&mine.wake_sequence, FUTEX_WAIT, sequence);  // W5
   }
+  mine.waits_on.store(0, std::memory_order_relaxed);  // no order: found or not, nothing is lost
   counts.ns = monotonic_ns() - began;
   return counts;
 }
