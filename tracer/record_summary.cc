@@ -68,6 +68,36 @@ std::string per_event(const ImageSummary& image) {
                      static_cast<double>(image.trace_bytes) / static_cast<double>(image.events));
 }
 
+std::string describe_command(const wire::TraceHeader& header) {
+  switch (wire::control_state(header.control)) {
+    case wire::ControlState::kPaused:
+      return "paused";
+    case wire::ControlState::kStopped:
+      return "stopped";
+    default:
+      return "recording";
+  }
+}
+
+// What an event count alone would make one wonder about. Few images are steered by hand.
+std::string steering_text(const RecordSummary& summary) {
+  std::string text;
+  std::size_t lines = 0;
+  for (const auto& image : summary.images) {
+    std::string what;
+    if (image.ring_bytes != 0) {
+      what = fmt::format("a ring of {}; {} older events were overwritten",
+                         cli::bytes(image.ring_bytes), cli::count(image.overwritten_events));
+    }
+    if (image.problem.empty() && image.commanded != "recording") {
+      what += (what.empty() ? "" : "; ") + image.commanded + " at the end";
+    }
+    if (what.empty() || ++lines > kMaxRows) continue;
+    text += fmt::format("alloctape: {} (pid {}): {}\n", image.program, image.pid, what);
+  }
+  return text;
+}
+
 }  // namespace
 
 std::vector<ImageSummary> summarise(const std::vector<Image>& images,
@@ -91,6 +121,9 @@ std::vector<ImageSummary> summarise(const std::vector<Image>& images,
     if (trace.header().state == wire::TraceState::kStopped) {
       s.stop_errno = static_cast<int>(trace.header().stop_errno);
     }
+    s.commanded = describe_command(trace.header());
+    s.ring_bytes = trace.header().ring_bytes;
+    s.overwritten_events = trace.overwritten_events();
     s.trace_bytes = trace.file_bytes();
     s.dropped_events = trace.dropped_events();
     s.threads = trace.header().next_thread;
@@ -158,7 +191,7 @@ std::string to_text(const RecordSummary& summary) {
     text += fmt::format("alloctape: and {} smaller images (--json lists them all)\n",
                         cli::count(summary.images.size() - shown.size()));
   }
-  return text + warnings_text(summary);
+  return text + steering_text(summary) + warnings_text(summary);
 }
 
 std::string warnings_text(const RecordSummary& summary) {
@@ -198,6 +231,10 @@ std::string to_json(const RecordSummary& summary) {
       item["trace_bytes"] = image.trace_bytes;
       item["dropped_events"] = image.dropped_events;
       item["stop_errno"] = image.stop_errno;
+      item["commanded"] = image.commanded;
+      item["ring_bytes"] = nullptr;
+      if (image.ring_bytes != 0) item["ring_bytes"] = image.ring_bytes;
+      item["overwritten_events"] = image.overwritten_events;
       item["threads"] = image.threads;
       item["peak_anon_bytes"] = nullptr;
       if (image.peak_anon_bytes) item["peak_anon_bytes"] = *image.peak_anon_bytes;

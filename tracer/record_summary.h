@@ -20,7 +20,9 @@ struct ImageSummary {
   std::uint64_t events = 0;
   bool events_exact = true;  // false: estimated from the number of words
   std::uint64_t trace_bytes = 0, dropped_events = 0;
-  int stop_errno = 0;  // the limit that ended the recording early; 0 = none
+  int stop_errno = 0;     // the limit that ended the recording early; 0 = none
+  std::string commanded;  // recording, paused or stopped, as it was last told
+  std::uint64_t ring_bytes = 0, overwritten_events = 0;  // 0 = no ring
   std::uint32_t threads = 0;
   std::optional<std::uint64_t> peak_anon_bytes;  // never sampled: nullopt
 };
