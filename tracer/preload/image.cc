@@ -261,7 +261,8 @@ void fill_header(wire::TraceHeader* h, uint32_t sequence) {
   h->state = wire::TraceState::kRecording;
 }
 
-// Space for the ring, whole slots, all of it allocated. REQUIRES: the header is in the file.
+// A place for the ring, whole slots. It takes space as it fills: of the many images of a recording,
+// most never get round it. REQUIRES: the header is in the file.
 long make_ring(Image* image, wire::TraceHeader* header) {
   uint64_t slots = g_config.ring_bytes / wire::kRingSlotBytes;
   if (slots < kMinRingSlots) slots = kMinRingSlots;
@@ -270,8 +271,6 @@ long make_ring(Image* image, wire::TraceHeader* header) {
   header->ring_offset = (header->file_end + 4095) & ~uint64_t{4095};
   header->ring_bytes = slots * wire::kRingSlotBytes;
   header->file_end = header->ring_offset + header->ring_bytes;
-  long r = allocate(image, header->ring_offset, header->ring_bytes);
-  if (r < 0) return r;
   struct iovec part = {header, sizeof *header};
   return write_at(image, &part, 1, 0);
 }
