@@ -14,30 +14,24 @@ import subprocess
 import sys
 import tempfile
 
-PROGRAM = """
-import ctypes
-c = ctypes.CDLL(None)
-c.calloc.restype, c.calloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t] * 2
-c.free.argtypes = [ctypes.c_void_p]
-for _ in range({times}):
-    c.free(c.calloc(1, {size}))
-"""
-
-
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--build", default="build", help="build directory")
+    p.add_argument("--program", help="big_calloc (default: found in the build directory)")
     p.add_argument("--times", type=int, default=10_000)
     p.add_argument("--megabytes", type=int, default=100)
     p.add_argument("--allocators", default="all")
     a = p.parse_args()
     alloctape = os.path.join(a.build, "alloctape")
     size = a.megabytes * 1_000_000
+    program = a.program or os.path.join(a.build, "tests/bench/big_calloc")
+    for needed in (alloctape, program):
+        if not os.path.exists(needed):
+            sys.exit(f"calloc_experiment: {needed} is missing: build first (./dev build)")
     with tempfile.TemporaryDirectory() as scratch:
         trace, workload = os.path.join(scratch, "calloc.atrace"), os.path.join(scratch, "calloc.awl")
         result = os.path.join(scratch, "calloc.json")
-        program = PROGRAM.format(times=a.times, size=size)
-        subprocess.run([alloctape, "record", "-o", trace, "--", sys.executable, "-S", "-c", program],
+        subprocess.run([alloctape, "record", "-o", trace, "--", program, str(a.times), str(size)],
                        check=True, stderr=subprocess.DEVNULL)
         subprocess.run([alloctape, "convert", trace, "-o", workload], check=True,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

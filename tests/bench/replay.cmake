@@ -1,9 +1,12 @@
 # Replays against the bare loop, and the calloc experiment. They run and give figures; what these are
 # is no gate.
 find_package(Python3 COMPONENTS Interpreter REQUIRED)
-add_executable(bare_loop ${CMAKE_CURRENT_LIST_DIR}/bare_loop.c)
-target_compile_options(bare_loop PRIVATE -O2 -Wall -Wextra -fno-builtin)
-set_target_properties(bare_loop PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/bench)
+foreach(program bare_loop big_calloc)
+  add_executable(${program} ${CMAKE_CURRENT_LIST_DIR}/${program}.c)
+  target_compile_options(${program} PRIVATE -O2 -Wall -Wextra -fno-builtin)
+  set_target_properties(${program} PROPERTIES
+    RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/bench)
+endforeach()
 if(NOT ALLOCTAPE_SANITIZE)
   add_test(NAME bench.replay_speed_smoke
     COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_CURRENT_LIST_DIR}/replay_speed.py
