@@ -75,7 +75,7 @@ void tell_tick_rate(const std::string& path, std::uint64_t ticks_per_second) {
 
 LivePacker::LivePacker(int level, PackWhen when)
     : level_(level), when_(when), packer_(std::max(level, 1)) {
-  if (level_ > 0) worker_ = std::thread([this] { work(); });
+  if (level_ > 0) worker_ = std::thread([this] { work(false); });
 }
 
 LivePacker::~LivePacker() {
@@ -109,11 +109,16 @@ void LivePacker::finish(const std::vector<Image>& images, std::uint64_t ticks_pe
                         const std::function<bool(const std::string&)>& go_on) {
   if (level_ == 0) return;
   update(images, ticks_per_second);
+  // A thread that has stepped back may not step forward again without privileges: another takes
+  // over.
   std::unique_lock lock(mutex_);
-  finishing_ = true;
-  sched_param none{};
-  pthread_setschedparam(worker_.native_handle(), SCHED_OTHER, &none);
+  stop_ = true;
+  lock.unlock();
   wake_.notify_all();
+  worker_.join();
+  stop_ = false;
+  worker_ = std::thread([this] { work(true); });
+  lock.lock();
   while (left_ != 0 && !stop_) {
     wake_.wait_for(lock, std::chrono::nanoseconds(kAskNs));
     const std::string text = fmt::format("packing, {} to go", left_);
@@ -130,19 +135,23 @@ void LivePacker::finish(const std::vector<Image>& images, std::uint64_t ticks_pe
 
 void LivePacker::rest(std::uint64_t ns) {
   std::unique_lock lock(mutex_);
-  wake_.wait_for(lock, std::chrono::nanoseconds(ns), [this] { return stop_ || finishing_; });
+  wake_.wait_for(lock, std::chrono::nanoseconds(ns), [this] { return stop_; });
 }
 
-void LivePacker::work() {
+bool LivePacker::stopped() {
+  const std::lock_guard lock(mutex_);
+  return stop_;
+}
+
+void LivePacker::work(bool finishing) {
   block_signals();
-  if (when_ != PackWhen::kAlways) step_back();
+  const bool hold_back = !finishing && when_ != PackWhen::kAlways;
+  if (hold_back) step_back();
   for (;;) {
     Trace* ended = nullptr;
-    bool finishing = false;
     {
       const std::lock_guard lock(mutex_);
       if (stop_) return;
-      finishing = finishing_;
       for (const auto& trace : traces_) {
         if (trace->ended && !trace->done) {
           ended = trace.get();
@@ -151,12 +160,12 @@ void LivePacker::work() {
       }
       if (ended == nullptr && finishing) return;
     }
-    if (!finishing && when_ != PackWhen::kAlways && machine_is_busy()) {
+    if (hold_back && machine_is_busy()) {
       rest(kBusyNs);
       continue;
     }
     if (ended != nullptr) {
-      rewrite(*ended);
+      if (!rewrite(*ended)) return;
       const std::lock_guard lock(mutex_);
       ended->done = true;
       --left_;
@@ -198,29 +207,33 @@ bool LivePacker::pack_live() {
 
 // A trace of which not everything can be read stays as it is, with all that somebody might yet find
 // in it. So does a ring, whose reader may be at work.
-void LivePacker::rewrite(Trace& trace) {
+bool LivePacker::rewrite(Trace& trace) {
   trace.harvest.reset();
-  tell_tick_rate(trace.path, ticks_per_second_);
+  std::uint64_t ticks_per_second = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    ticks_per_second = ticks_per_second_;
+  }
+  tell_tick_rate(trace.path, ticks_per_second);
   auto opened = formats::TraceFile::open(trace.path);
-  if (!opened) return;  // told by the summary
+  if (!opened) return true;  // told by the summary
   const formats::TraceFile& file = *opened;
   const wire::TraceHeader& header = file.header();
   if (!file.warnings().empty() || file.truncated() || (header.features & wire::kFeatureRing) != 0 ||
       image_is_running(header, trace.path)) {
-    return;
+    return true;
   }
   RewriteOptions options;
   options.pack.level = level_;
-  options.pack.cancelled = [this] {
-    const std::lock_guard lock(mutex_);
-    return stop_;
-  };
+  options.pack.cancelled = [this] { return stopped(); };
   options.sync = file.file_bytes() >= kSyncBytes;
   const auto totals = rewrite_trace(file, options);
-  if (!totals && !options.pack.cancelled()) {
+  if (!totals) {
+    if (stopped()) return false;
     warnings_.push_back(fmt::format("{} stays as the program wrote it: {}", trace.path,
                                     totals.error().to_string()));
   }
+  return true;
 }
 
 }  // namespace alloctape::tracer

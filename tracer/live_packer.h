@@ -46,9 +46,10 @@ class LivePacker {
     bool opened = false, ended = false, done = false;
   };
 
-  void work();
+  void work(bool finishing);
+  bool stopped();
   bool pack_live();
-  void rewrite(Trace& trace);
+  bool rewrite(Trace& trace);  // false: stopped in between
   void rest(std::uint64_t ns);
 
   const int level_;
@@ -61,7 +62,7 @@ class LivePacker {
   std::condition_variable wake_;
   std::size_t known_ = 0, left_ = 0;  // images; of those that ended, not done yet
   std::uint64_t ticks_per_second_ = 0;
-  bool finishing_ = false, stop_ = false;
+  bool stop_ = false;
   std::thread worker_;
 };
 
