@@ -45,6 +45,15 @@ wire::TraceHeader* map_header(const std::string& path) {
   return nullptr;
 }
 
+// Moves the tick of the control word on, so that the next event of each thread reads the clock. A
+// command that comes at the same moment wins: it has the same effect.
+void tick(wire::TraceHeader* header) {
+  std::uint32_t word = __atomic_load_n(&header->control, __ATOMIC_RELAXED);
+  if (wire::control_state(word) != wire::ControlState::kRecord) return;
+  __atomic_compare_exchange_n(&header->control, &word, wire::control_ticked(word), false,
+                              __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
 // Keeps every second sample; of each pair the one with more memory, so that peaks stay.
 void thin_out(std::vector<wire::RssSample>& samples) {
   std::size_t kept = 0;
@@ -85,6 +94,7 @@ void ImageMonitor::poll_images(bool all) {
   for (auto at = follows_.begin(); at != follows_.end();) {
     Follow& follow = at->second;
     ImageEnd how = ImageEnd::kRunning;
+    tick(follow.header);
     if (all || now >= follow.next_ns) {
       if (!still_the_program(follow, now)) {
         how = ImageEnd::kExeced;
@@ -142,7 +152,12 @@ bool ImageMonitor::still_the_program(Follow& follow, std::uint64_t now_ns) {
   follow.next_exe_check_ns = now_ns + kExeCheckNs;
   struct stat st;
   if (stat(proc_path(images_[follow.image].pid, "exe").c_str(), &st) != 0) return true;
-  return st.st_dev == follow.exe_device && st.st_ino == follow.exe_inode;
+  if (st.st_dev == follow.exe_device && st.st_ino == follow.exe_inode) return true;
+  char path[4096];
+  const ssize_t n =
+      readlink(proc_path(images_[follow.image].pid, "exe").c_str(), path, sizeof path);
+  if (n > 0) images_[follow.image].went_on_as.assign(path, static_cast<std::size_t>(n));
+  return false;
 }
 
 bool ImageMonitor::sample(Follow& follow, std::uint64_t now_ns) {

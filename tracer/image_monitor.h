@@ -27,6 +27,7 @@ struct Image {
   std::uint32_t pid = 0;
   std::string trace_path;
   ImageEnd end = ImageEnd::kRunning;
+  std::string went_on_as;  // kExeced, where it was noticed in time: the program it became
   bool readable = false;              // the trace could be opened and its header is one
   std::uint64_t peak_anon_bytes = 0;  // 0 = never sampled
   std::uint64_t anon_bytes = 0;       // while it runs: at the latest sample

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include <cstring>
 
 #include "cli/cli.h"
+#include "cli/units.h"
 
 namespace alloctape::tracer {
 namespace {
@@ -33,6 +35,13 @@ RecordSession::RecordSession() {
     cli::fail(fmt::format("cannot {} the session file {}: {}", doing, path_, std::strerror(error)),
               "set TMPDIR to a directory that can be written to");
   };
+  // Beyond the limit, ftruncate would raise SIGXFSZ.
+  rlimit limit{};
+  if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < kFileBytes) {
+    cli::fail(fmt::format("files may have {} here (ulimit -f), and the session file needs {}",
+                          cli::bytes(limit.rlim_cur), cli::bytes(kFileBytes)),
+              "raise the limit, and limit the traces by --max-size");
+  }
   const int fd = mkostemp(path_.data(), O_CLOEXEC);  // mode 0600
   if (fd < 0) give_up("create");
   // Sparse: only the slots that are used take space.

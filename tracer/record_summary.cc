@@ -11,6 +11,7 @@
 #include "cli/table.h"
 #include "cli/units.h"
 #include "formats/trace_file.h"
+#include "tracer/elf_probe.h"
 
 namespace alloctape::tracer {
 namespace {
@@ -20,6 +21,8 @@ constexpr std::uint64_t kMaxWordsCounted = 200'000'000;
 constexpr std::size_t kMaxRows = 24;
 // Below this the header and the buffers outweigh the events, and their ratio says nothing.
 constexpr std::uint64_t kMinEventsForRatio = 10'000;
+// Of an image without any event: less resident memory than this needs no explanation.
+constexpr std::uint64_t kWorthAWord = 4 << 20;
 
 std::string signal_name(int signal) {
   const char* name = sigabbrev_np(signal);
@@ -108,6 +111,7 @@ std::vector<ImageSummary> summarise(const std::vector<Image>& images,
     ImageSummary& s = result.emplace_back();
     s.pid = image.pid;
     s.trace_path = image.trace_path;
+    s.went_on_as = image.went_on_as;
     if (image.peak_anon_bytes != 0) s.peak_anon_bytes = image.peak_anon_bytes;
     auto opened = formats::TraceFile::open(image.trace_path);
     if (!opened) {
@@ -116,7 +120,8 @@ std::vector<ImageSummary> summarise(const std::vector<Image>& images,
       continue;
     }
     const formats::TraceFile& trace = *opened;
-    s.program = base_name(trace.metadata().executable);
+    s.executable = trace.metadata().executable;
+    s.program = base_name(s.executable);
     s.state = describe_state(image, trace.header(), wait_statuses);
     if (trace.header().state == wire::TraceState::kStopped) {
       s.stop_errno = static_cast<int>(trace.header().stop_errno);
@@ -194,8 +199,61 @@ std::string to_text(const RecordSummary& summary) {
   return text + steering_text(summary) + warnings_text(summary);
 }
 
-std::string warnings_text(const RecordSummary& summary) {
+namespace {
+
+// Images that loaded the tracer, but whose calls never reach it: told by program, with the reason
+// if the file shows one. Small ones may well make no call at all.
+std::string silent_images_text(const RecordSummary& summary) {
+  struct Silent {
+    std::uint64_t images = 0, peak_anon_bytes = 0;
+  };
+  std::map<std::string, Silent> programs;
+  for (const auto& image : summary.images) {
+    if (!image.problem.empty() || image.events + image.dropped_events != 0) continue;
+    Silent& silent = programs[image.executable];
+    ++silent.images;
+    silent.peak_anon_bytes = std::max(silent.peak_anon_bytes, image.peak_anon_bytes.value_or(0));
+  }
   std::string text;
+  for (const auto& [executable, silent] : programs) {
+    const ElfProbe probe = executable.empty() ? ElfProbe{} : probe_program(executable);
+    if (probe.reason.empty() && silent.peak_anon_bytes < kWorthAWord) continue;
+    text += fmt::format("alloctape: warning: no call of {} was recorded (process images: {}): {}\n",
+                        executable.empty() ? "a program" : executable, silent.images,
+                        probe.reason.empty()
+                            ? fmt::format("none reached the tracer, though up to {} were resident: "
+                                          "perhaps it has an allocator of its own",
+                                          cli::bytes(silent.peak_anon_bytes))
+                            : probe.reason);
+  }
+  return text;
+}
+
+// Processes that became, by exec, a program that left no trace.
+std::string untraced_successors_text(const RecordSummary& summary) {
+  std::map<std::string, std::uint64_t> programs;
+  for (std::size_t i = 0; i < summary.images.size(); ++i) {
+    const ImageSummary& image = summary.images[i];
+    const bool followed = std::any_of(summary.images.begin() + static_cast<std::ptrdiff_t>(i) + 1,
+                                      summary.images.end(),
+                                      [&](const auto& later) { return later.pid == image.pid; });
+    if (!image.went_on_as.empty() && !followed) ++programs[image.went_on_as];
+  }
+  std::string text;
+  for (const auto& [executable, count] : programs) {
+    const ElfProbe probe = probe_program(executable);
+    text += fmt::format(
+        "alloctape: warning: {} was started by exec (processes: {}) and left no "
+        "trace{}\n",
+        executable, count, probe.reason.empty() ? "" : ": " + probe.reason);
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string warnings_text(const RecordSummary& summary) {
+  std::string text = silent_images_text(summary) + untraced_successors_text(summary);
   for (const auto& image : summary.images) {
     if (!image.problem.empty()) text += fmt::format("alloctape: warning: {}\n", image.problem);
     if (image.stop_errno != 0 || image.dropped_events != 0) {

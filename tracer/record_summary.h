@@ -16,7 +16,9 @@ namespace alloctape::tracer {
 struct ImageSummary {
   std::uint32_t pid = 0;
   std::string program, state, trace_path;
-  std::string problem;  // why the trace could not be read; then the figures below are void
+  std::string executable;  // the whole path; empty where the trace does not tell
+  std::string went_on_as;  // a program that the process became by exec
+  std::string problem;     // why the trace could not be read; then the figures below are void
   std::uint64_t events = 0;
   bool events_exact = true;  // false: estimated from the number of words
   std::uint64_t trace_bytes = 0, dropped_events = 0;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <sstream>
@@ -87,6 +88,9 @@ TracedProgram::TracedProgram(const std::vector<std::string>& arguments,
     [[maybe_unused]] const ssize_t written = write(report[1], &error, sizeof error);
     _exit(kNotFound);
   }
+  // Limits on files, and a reader of standard error that leaves, must not end `record` before its
+  // program: an error will do. Set here, not before the fork, since ignored signals are inherited.
+  for (const int signal : {SIGXFSZ, SIGPIPE}) std::signal(signal, SIG_IGN);
   close(report[1]);
   int error = 0;
   ssize_t got;

@@ -447,7 +447,7 @@ def under_record(bench):
                 traces = bench.traces(disk if what == "full disk" else bench.scratch.path, turn)
                 options = ["--max-size", "2MiB"] if what == "--max-size" else []
                 outcome = bench.by_record(command, traces, options,
-                                          limit_files(3 * MIB) if what == "file size" else None,
+                                          limit_files(34 * MIB) if what == "file size" else None,
                                           remove if what == "removed folder" else None)
                 h.expect_same_outcome(plain, outcome, f"under record, {what}", stderr=False)
                 said = outcome.stderr.decode(errors="replace")

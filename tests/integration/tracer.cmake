@@ -81,8 +81,8 @@ foreach(program
   itest(nasty.${program} tracer nasty.py ${program})
 endforeach()
 foreach(limit
-    address_space file_size forbidden_directory full_disk full_ext4 little_space no_directory quota
-    removed_directory stderr_in_the_way)
+    address_space file_size forbidden_directory full_disk full_ext4 little_space max_size no_directory
+    quota removed_directory stderr_in_the_way under_record)
   itest(limits.${limit} tracer limits.py ${limit})
 endforeach()
 foreach(case
