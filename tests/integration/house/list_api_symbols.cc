@@ -1,5 +1,6 @@
 // Prints the linker's name of every function that the tracer must export, one a line.
 #include <cstdio>
+#include <initializer_list>
 
 #include "formats/wire/opcodes.h"
 
