@@ -5,8 +5,6 @@
 #include <cstdint>
 #include <map>
 
-#include "analysis/json.h"
-#include "cli/output.h"
 #include "formats/map_tracker.h"
 #include "formats/workload_file.h"
 
@@ -44,9 +42,5 @@ class MapStatistics final : public formats::MapVisitor {
 };
 
 MapFigures map_figures(const formats::WorkloadFile& file);
-
-// null where they were not recorded.
-Json to_json(const MapFigures& figures);
-void print_text(cli::Output& out, const MapFigures& figures);
 
 }  // namespace alloctape::analysis

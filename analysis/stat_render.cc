@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "analysis/map_statistics_render.h"
 #include "analysis/stat_details_render.h"
 #include "cli/table.h"
 #include "cli/units.h"
