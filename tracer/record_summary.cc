@@ -210,6 +210,7 @@ std::string silent_images_text(const RecordSummary& summary) {
   std::map<std::string, Silent> programs;
   for (const auto& image : summary.images) {
     if (!image.problem.empty() || image.events + image.dropped_events != 0) continue;
+    if (image.commanded != "recording") continue;  // it was to be silent
     Silent& silent = programs[image.executable];
     ++silent.images;
     silent.peak_anon_bytes = std::max(silent.peak_anon_bytes, image.peak_anon_bytes.value_or(0));
