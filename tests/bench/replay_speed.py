@@ -54,7 +54,7 @@ def main():
             return path
 
         churn = workload("churn", a.calls)
-        batches = max(a.calls // 10 // 128, 64)
+        batches = max(a.calls // 10 // 128, 4 * 64)
         few, many = workload("handover", batches, 2), workload("handover", batches, 64)
         for _ in range(a.rounds):
             for name, preload in (("glibc", ""), ("noop", noop)):
