@@ -31,6 +31,8 @@ COMMAND_SIDE_FILES = {
     "tracer/traced_program.cc",   # starts the program: reports to the user
     "analysis/input.cc",          # opens the files named on the command line
     "analysis/json.h",            # prints results
+    "analysis/explained_memory.cc",  # says in a sentence what it found, with sizes
+    "tracer/process_diagnosis.cc",   # the same
 }
 DRIVER = "cli/main.cc"  # the one place that knows every command: includes every commands.h
 
