@@ -236,5 +236,74 @@ TEST(Input, ControlCharactersDoNotReachTheTerminal) {
   EXPECT_EQ(printable("grün"), "grün");
 }
 
+TEST(Input, WhatIsNoUtf8IsShownByItsBytes) {
+  EXPECT_EQ(printable("a\xff\xc3"), "a\\xff\\xc3");
+  EXPECT_EQ(printable("\xc0\xaf"), "\\xc0\\xaf");                // longer than need be
+  EXPECT_EQ(printable("\xed\xa0\x80"), "\\xed\\xa0\\x80");       // a surrogate
+  EXPECT_EQ(printable("\xc2\x9b"), "\\xc2\\x9b");                // steers terminals
+  EXPECT_EQ(printable("\xf0\x9f\x8d\x80"), "\xf0\x9f\x8d\x80");  // a four-leaf clover
+}
+
+TEST(Histograms, QuantilesAreRightWithinThreePercent) {
+  QuantileHistogram h;
+  EXPECT_EQ(h.quantile(0.5), 0u);
+  for (std::uint64_t i = 1; i <= 100'000; ++i) h.add(i);
+  EXPECT_EQ(h.count(), 100'000u);
+  EXPECT_DOUBLE_EQ(h.mean(), 50'000.5);
+  for (const double share : {0.001, 0.1, 0.5, 0.9, 0.99, 0.999}) {
+    const double want = share * 100'000;
+    EXPECT_GE(static_cast<double>(h.quantile(share)), want);
+    EXPECT_LE(static_cast<double>(h.quantile(share)), want * 1.033 + 1);
+  }
+  EXPECT_EQ(h.quantile(1), 100'000u);
+  QuantileHistogram far;
+  far.add(~std::uint64_t{0});
+  EXPECT_EQ(far.quantile(0.5), ~std::uint64_t{0});
+}
+
+TEST(TraceStatistics, UsableSizesAndDurationsComeFromTheNotes) {
+  Event first = acquire(10, 0x1000, 100), second = acquire(20, 0x2000, 28),
+        last = release(30, 0x1000);
+  first.notes = second.notes = formats::kNoteUsable | formats::kNoteDuration;
+  first.usable = 104;
+  second.usable = 40;
+  first.duration_ticks = 50;
+  second.duration_ticks = 150;
+  last.notes = formats::kNoteDuration;
+  last.duration_ticks = 7;
+  const Json json = to_json(stat_of({{0, first}, {0, second}, {0, last}}));
+  EXPECT_EQ(json["usable"]["requested_bytes"], 128);
+  EXPECT_EQ(json["usable"]["usable_bytes"], 144);
+  EXPECT_DOUBLE_EQ(json["usable"]["overhead"].get<double>(), 16.0 / 144);
+  EXPECT_EQ(json["usable"]["by_size"].size(), 2u);
+  EXPECT_EQ(json["latency"]["malloc"]["count"], 2);
+  EXPECT_EQ(json["latency"]["malloc"]["mean_ns"], 100);
+  EXPECT_EQ(json["latency"]["malloc"]["max_ns"], 150);
+  EXPECT_EQ(json["latency"]["free"]["p50_ns"], 7);
+  EXPECT_EQ(json["latency_by_size"].size(), 2u);
+  const Json without = to_json(stat_of({{0, acquire(10, 0x1000, 100)}}));
+  EXPECT_TRUE(without["usable"].is_null());
+  EXPECT_TRUE(without["latency"].is_null());
+}
+
+TEST(TraceStatistics, WhatWasSeenOnlyWhenReleasedIsToldApart) {
+  Event known = release(20, 0x2000);
+  known.notes = formats::kNoteOldUsable;
+  known.old_usable = 300;
+  const Json json = to_json(stat_of({{0, acquire(10, 0x1000, 100)},
+                                     {0, known},
+                                     {0, release(30, 0x3000)},
+                                     {0, make_event(Op::kPause, 40)},
+                                     {0, make_event(Op::kResume, 50)},
+                                     {0, acquire(60, 0x1000, 1)}}));
+  EXPECT_EQ(json["prologue"]["blocks"], 1);
+  EXPECT_EQ(json["prologue"]["bytes"], 300);
+  EXPECT_EQ(json["prologue"]["unknown_blocks"], 1);
+  EXPECT_EQ(json["prologue"]["share_of_peak"], 0.75);
+  EXPECT_EQ(json["order"]["lost_in_gap"], 1);
+  EXPECT_EQ(json["live"]["peak_bytes"], 400);
+  EXPECT_EQ(json["pauses"], 1);
+}
+
 }  // namespace
 }  // namespace alloctape::analysis
