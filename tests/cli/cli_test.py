@@ -374,7 +374,10 @@ def check_stat_of_a_trace(c):
                              "malloc_usable_size": 1, "operator new": 1, "operator delete": 1}
     assert stat["null_calls"] == {"free": 1} and stat["failed_calls"] == {"malloc": 1}
     assert stat["events"] == 15 and stat["api_events"] == 12 and stat["dropped_events"] == 0
-    assert stat["order"] == {"repaired": 0, "unrepairable": 0, "unseen_releases": 0, "unseen_queries": 0}
+    assert stat["order"] == {"repaired": 0, "unrepairable": 0, "unseen_releases": 0, "unseen_queries": 0,
+                             "lost_in_gap": 0}
+    assert stat["prologue"] == {"blocks": 0, "bytes": 0, "unknown_blocks": 0, "share_of_peak": 0}
+    assert stat["usable"] is None and stat["latency"] is None and stat["mark_list"] == []
     assert stat["live"] == {"peak_bytes": 5328, "peak_blocks": 3, "end_bytes": 5200, "end_blocks": 2,
                             "peak_at_ns": 5500}
     requested = stat["requested_bytes"]
