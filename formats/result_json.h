@@ -115,6 +115,7 @@ struct MemoryParts {
   std::uint64_t lazy_free_bytes = 0;
   std::uint64_t harness_bytes = 0;
   std::int64_t rest_bytes = 0;  // holes in live pages, retained free pages, metadata
+  std::uint64_t mapped_bytes = 0;  // the program's own mappings, where they were written to
 };
 
 struct AllocatorView {

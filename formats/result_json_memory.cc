@@ -26,7 +26,8 @@ Json parts_json(const std::optional<MemoryParts>& parts) {
   if (!parts) return nullptr;
   return {{"anon_bytes", parts->anon_bytes},          {"requested_bytes", parts->requested_bytes},
           {"slop_bytes", or_null(parts->slop_bytes)}, {"lazy_free_bytes", parts->lazy_free_bytes},
-          {"harness_bytes", parts->harness_bytes},    {"rest_bytes", parts->rest_bytes}};
+          {"mapped_bytes", parts->mapped_bytes},      {"harness_bytes", parts->harness_bytes},
+          {"rest_bytes", parts->rest_bytes}};
 }
 void read_parts(const Json& from, const char* key, std::optional<MemoryParts>& parts) {
   const auto it = from.find(key);
@@ -36,6 +37,7 @@ void read_parts(const Json& from, const char* key, std::optional<MemoryParts>& p
   read(*it, "requested_bytes", p.requested_bytes);
   read(*it, "slop_bytes", p.slop_bytes);
   read(*it, "lazy_free_bytes", p.lazy_free_bytes);
+  read(*it, "mapped_bytes", p.mapped_bytes);
   read(*it, "harness_bytes", p.harness_bytes);
   read(*it, "rest_bytes", p.rest_bytes);
 }

@@ -20,6 +20,7 @@ struct MemoryPoint {
   std::uint64_t live_bytes, usable_bytes;
   std::uint64_t anon_bytes, lazy_free_bytes, huge_bytes;  // smaps_rollup
   std::uint64_t vm_bytes;
+  std::uint64_t mapped_bytes;  // the program's own mappings, where they were written to
 };
 inline constexpr std::uint32_t kMemoryPoints = 16;
 // Shares of the recorded live peak at which one is taken.

@@ -36,6 +36,8 @@ MemoryParts parts_of(const MemoryPoint& p, std::uint64_t harness) {
     rest -= static_cast<std::int64_t>(*parts.slop_bytes);
   }
   parts.lazy_free_bytes = p.lazy_free_bytes;
+  parts.mapped_bytes = p.mapped_bytes;
+  rest -= static_cast<std::int64_t>(p.mapped_bytes);
   parts.harness_bytes = harness;
   parts.rest_bytes = rest;
   return parts;

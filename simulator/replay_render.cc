@@ -90,6 +90,10 @@ std::string parts_table(const RunResult& run) {
   row(
       "lazily freed", [](const MemoryParts& p) { return cli::bytes(p.lazy_free_bytes); },
       "given back, and not yet taken by the kernel");
+  if (run.mappings.peak_bytes != 0)
+    row(
+        "own mappings", [](const MemoryParts& p) { return cli::bytes(p.mapped_bytes); },
+        "where they were written to as a whole");
   row(
       "harness", [](const MemoryParts& p) { return cli::bytes(p.harness_bytes); },
       run.harness_rss_bytes ? "as under an allocator that does nothing" : "as before the run");

@@ -166,6 +166,7 @@ struct SharedHeader {
   std::atomic<std::int64_t> live_peak;
   std::atomic<std::int64_t> next_live_sample;
   std::atomic<std::int64_t> mapped_bytes, mapped_peak, next_mapped_sample;
+  std::atomic<std::int64_t> mapped_written;  // of mappings that were written to as a whole
   std::atomic<std::uint64_t> ops_done;
   std::atomic<std::uint32_t> samples;  // taken; beyond sample_capacity they are only counted
 };

@@ -134,6 +134,8 @@ void take_point(Context& context, Moment moment, std::int64_t live) {
     const MemoryFigures now = context.sampler.sample();
     point.anon_bytes = now.anon_bytes;
     point.vm_bytes = now.vm_bytes;
+    const std::int64_t mapped = h.mapped_written.load(std::memory_order_relaxed);
+    point.mapped_bytes = mapped > 0 ? static_cast<std::uint64_t>(mapped) : 0;
     char text[2048];
     if (read_proc_file("/proc/self/smaps_rollup", text, sizeof text)) {
       point.anon_bytes = smaps_field(text, "Anonymous:");

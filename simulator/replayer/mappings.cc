@@ -11,9 +11,10 @@ namespace alloctape::simulator {
 namespace {
 
 // The slot of a mapping holds its address and its length in whole pages, with these bits: all of it
-// may be written to; parts of it were unmapped, and may belong to others now.
-constexpr std::uint64_t kWritable = 1, kHoles = 2;
-constexpr std::uint64_t kLengthBits = ~(kMappingBit | kWritable | kHoles);
+// may be written to; parts of it were unmapped, and may belong to others now; it is among the
+// written bytes.
+constexpr std::uint64_t kWritable = 1, kHoles = 2, kCounted = 4;
+constexpr std::uint64_t kLengthBits = ~(kMappingBit | kWritable | kHoles | kCounted);
 
 struct MapOp {
   wire::Op op;
@@ -86,7 +87,13 @@ class MapReplay {
     }
     const bool touches = writable(op_.value);
     slot_ = {p, pages(op_.size) | kMappingBit | (touches ? kWritable : 0)};
+    // Shared memory is no anonymous memory of the process.
+    if (touches && touching_.writes() &&
+        (wire::map_flags(op_.value) & wire::kMapTypeMask) == wire::kMapPrivate) {
+      slot_.size |= kCounted;
+    }
     if (touches) touching_.write(p, 0, op_.size);
+    written(static_cast<std::int64_t>(op_.size));
     return account(static_cast<std::int64_t>(op_.size));
   }
   void replace() {
@@ -95,11 +102,15 @@ class MapReplay {
       return;
     }
     // Of a mapping with more than one protection nothing is known but what the op tells.
-    if (!writable(op_.value)) slot_.size &= ~kWritable;
+    if (!writable(op_.value)) {
+      written(-static_cast<std::int64_t>(slot_.size & kLengthBits));
+      slot_.size &= ~(kWritable | kCounted);
+    }
     if (writable(op_.value)) touching_.write(part(), 0, op_.size);
   }
   void unmap() {
     if (syscall(SYS_munmap, part(), op_.size) != 0) ++shared_.failed_maps;
+    written(-static_cast<std::int64_t>(op_.size));
     slot_.size |= kHoles;
     if (op_.flags & wire::kOpFreesBlock) slot_ = {};
     account(-static_cast<std::int64_t>(op_.size));
@@ -108,16 +119,24 @@ class MapReplay {
     const std::uint64_t old_size = slot_.size & kLengthBits;
     const long p = syscall(SYS_mremap, slot_.p, old_size, pages(op_.size), wire::kRemapMayMove);
     if (p == -1) {
+      // With another length than the ops to come believe, it could only do harm.
       ++shared_.failed_maps;
-      return false;
+      written(-static_cast<std::int64_t>(old_size));
+      syscall(SYS_munmap, slot_.p, old_size);
+      slot_ = {reinterpret_cast<void*>(kFailedBlock), kMappingBit};
+      return account(-static_cast<std::int64_t>(old_size));
     }
     const bool touches = (slot_.size & kWritable) != 0;
-    slot_ = {reinterpret_cast<void*>(p), pages(op_.size) | kMappingBit | (touches ? kWritable : 0)};
+    slot_ = {reinterpret_cast<void*>(p), pages(op_.size) | (slot_.size & ~kLengthBits)};
     if (touches) touching_.write(slot_.p, old_size, op_.size);
-    return account(static_cast<std::int64_t>(pages(op_.size)) -
-                   static_cast<std::int64_t>(old_size));
+    const auto change = static_cast<std::int64_t>(pages(op_.size) - old_size);
+    written(change);
+    return account(change);
   }
 
+  void written(std::int64_t change) {
+    if (slot_.size & kCounted) h_.mapped_written.fetch_add(change, std::memory_order_relaxed);
+  }
   // True for each further percent of the maximum.
   bool account(std::int64_t change) {
     // Relaxed: figures of their own, which order nothing.
