@@ -3,8 +3,9 @@
 #include <cpuid.h>
 #include <string.h>
 
-#include "tracer/preload/forbidden.h"
 #include "tracer/preload/syscalls.h"
+
+#include "tracer/preload/forbidden.h"
 
 namespace alloctape::tracer {
 

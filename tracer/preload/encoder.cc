@@ -1,7 +1,8 @@
 // From events to words, in every form but the fast path's one. Layout: formats/wire/event_word.h.
 #include "tracer/preload/fast_path.h"
-#include "tracer/preload/forbidden.h"
 #include "tracer/preload/stream.h"
+
+#include "tracer/preload/forbidden.h"
 
 namespace alloctape::tracer {
 

@@ -3,9 +3,10 @@
 #include <errno.h>
 #include <string.h>
 
-#include "tracer/preload/forbidden.h"
 #include "tracer/preload/syscalls.h"
 #include "tracer/preload/text.h"
+
+#include "tracer/preload/forbidden.h"
 
 namespace alloctape::tracer {
 

@@ -13,12 +13,13 @@
 #include "tracer/preload/clock.h"
 #include "tracer/preload/elf_lookup.h"
 #include "tracer/preload/file.h"
-#include "tracer/preload/forbidden.h"
 #include "tracer/preload/maps.h"
 #include "tracer/preload/real_functions.h"
 #include "tracer/preload/stream.h"
 #include "tracer/preload/syscalls.h"
 #include "tracer/preload/text.h"
+
+#include "tracer/preload/forbidden.h"
 
 #ifndef ALLOCTAPE_VERSION
 #error "the build passes ALLOCTAPE_VERSION"
@@ -298,7 +299,8 @@ long start_image(Image* image, unsigned char* scratch) {
   uint64_t ticks_per_second = 0;
   register_image(path, &ticks_per_second, &state);
   if (header->clock_kind == wire::ClockKind::kTsc) header->ticks_per_second = ticks_per_second;
-  image->started_paused = state != wire::ControlState::kRecord;
+  // Blocks of a heap that was inherited are as unknown as those from before a late start.
+  image->starts_late = state != wire::ControlState::kRecord || header->parent_image_id;
   header->control = wire::control_word(0, state);
   auto* metadata = reinterpret_cast<wire::BlockHeader*>(page + wire::kTraceHeaderBytes);
   const size_t room = 128 * 1024 - 8192 - wire::kTraceHeaderBytes - sizeof *metadata;

@@ -35,7 +35,7 @@ struct Image {
   Stream* resting;     // atomic; of threads without a stream while the image is paused
   uint8_t* ring_busy;  // one for each slot of the ring: somebody is writing to it
   uint16_t* owners;    // fast_path.h, "Stamps"; once a second thread has shown up
-  uint32_t started_paused;
+  uint32_t starts_late;
 };
 
 // The header page of the image's trace is mapped here, so that every call of the program finds the

@@ -8,10 +8,11 @@
 
 #include "tracer/preload/bootstrap_arena.h"
 #include "tracer/preload/fast_path.h"
-#include "tracer/preload/forbidden.h"
 #include "tracer/preload/real_functions.h"
 #include "tracer/preload/recorder.h"
 #include "tracer/preload/steering.h"
+
+#include "tracer/preload/forbidden.h"
 
 using namespace alloctape::tracer;  // NOLINT: the file defines the C names of the API
 namespace wire = alloctape::wire;
@@ -59,17 +60,23 @@ ALLOCTAPE_INLINE void release_slowly(Op op, void* p, uint64_t size, uint64_t ali
 }
 
 SLOW void* malloc_slowly(size_t size) {
+  if (may_record_late(t_stream))
+    return record_acquired_late<Op::kMalloc>(g_real.malloc_(size), size);
   return acquire_slowly(Op::kMalloc, size, 0, 0, FRAME, [&] { return g_real.malloc_(size); });
 }
 SLOW void* calloc_slowly(size_t count, size_t size) {
   size_t bytes;
   // Where the product does not fit, the event carries both factors.
   const bool overflow = __builtin_mul_overflow(count, size, &bytes);
+  if (may_record_late(t_stream) && !overflow)
+    return record_acquired_late<Op::kCalloc>(g_real.calloc_(count, size), bytes);
   return acquire_slowly(Op::kCalloc, overflow ? size : bytes, overflow ? count : 0, 0, FRAME,
                         [&] { return g_real.calloc_(count, size); });
 }
 SLOW void free_slowly(void* p) {
   if (in_bootstrap(p)) return;
+  Stream* s = t_stream;
+  if (may_record_late(s) && forget_seen(s, p)) return record_release<Op::kFree>(s, p, 0);
   release_slowly(Op::kFree, p, 0, 0, FRAME, [&] { g_real.free_(p); });
 }
 

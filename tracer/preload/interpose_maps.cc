@@ -14,12 +14,13 @@
 
 #include "formats/wire/map_event.h"
 #include "tracer/preload/elf_lookup.h"
-#include "tracer/preload/forbidden.h"
 #include "tracer/preload/map_callers.h"
 #include "tracer/preload/maps.h"
 #include "tracer/preload/real_functions.h"
 #include "tracer/preload/recorder.h"
 #include "tracer/preload/syscalls.h"
+
+#include "tracer/preload/forbidden.h"
 
 using namespace alloctape::tracer;  // NOLINT: the file defines C names
 namespace wire = alloctape::wire;

@@ -14,9 +14,10 @@
 #include "tracer/preload/bootstrap_arena.h"
 #include "tracer/preload/elf_lookup.h"
 #include "tracer/preload/fast_path.h"
-#include "tracer/preload/forbidden.h"
 #include "tracer/preload/real_functions.h"
 #include "tracer/preload/recorder.h"
+
+#include "tracer/preload/forbidden.h"
 
 using namespace alloctape::tracer;  // NOLINT: the file defines the C names of the API
 namespace wire = alloctape::wire;
@@ -101,6 +102,9 @@ ALLOCTAPE_INLINE bool operators_are_plain() {
 
 template <Op op>
 __attribute__((noinline)) void* slow_new(size_t size) {
+  if (may_record_late(t_stream) && operators_are_plain()) {
+    if (void* p = g_real.malloc_(size ? size : 1)) return record_acquired_late<op>(p, size);
+  }
   return acquire(op, size, 0, FRAME, [&] { return real_operator<void* (*)(size_t)>(op)(size); });
 }
 template <Op op>
@@ -113,6 +117,9 @@ ALLOCTAPE_INLINE void* plain_new(size_t size) {
 
 template <Op op>
 __attribute__((noinline)) void slow_delete(void* p) {
+  Stream* s = t_stream;
+  if (may_record_late(s) && operators_are_plain() && !in_bootstrap(p) && forget_seen(s, p))
+    return record_release<op>(s, p, 0);
   release(op, p, 0, 0, FRAME, [&] { real_operator<void (*)(void*)>(op)(p); });
 }
 template <Op op>
@@ -125,6 +132,9 @@ ALLOCTAPE_INLINE void plain_delete(void* p) {
 
 template <Op op>
 __attribute__((noinline)) void slow_sized_delete(void* p, size_t size) {
+  Stream* s = t_stream;
+  if (may_record_late(s) && operators_are_plain() && !in_bootstrap(p) && forget_seen(s, p))
+    return record_release<op>(s, p, size);
   release(op, p, size, 0, FRAME, [&] { real_operator<void (*)(void*, size_t)>(op)(p, size); });
 }
 template <Op op>

@@ -5,8 +5,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "tracer/preload/forbidden.h"
 #include "tracer/preload/real_functions.h"
+
+#include "tracer/preload/forbidden.h"
 
 namespace alloctape::tracer {
 

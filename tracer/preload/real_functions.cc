@@ -5,8 +5,9 @@
 #include <string.h>
 
 #include "tracer/preload/elf_lookup.h"
-#include "tracer/preload/forbidden.h"
 #include "tracer/preload/syscalls.h"
+
+#include "tracer/preload/forbidden.h"
 
 namespace alloctape::tracer {
 

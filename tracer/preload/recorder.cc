@@ -1,7 +1,8 @@
 #include "tracer/preload/recorder.h"
 
-#include "tracer/preload/forbidden.h"
 #include "tracer/preload/steering.h"
+
+#include "tracer/preload/forbidden.h"
 
 namespace alloctape::tracer {
 
@@ -34,10 +35,6 @@ unsigned acquire_path(Stream* s, const void* p) {
     s->program_break = now;
   }
   return path;
-}
-
-const void** seen_slot(const Stream* s, const void* p) {
-  return &s->seen_blocks[(address(p) >> 4 ^ address(p) >> 15) % kSeenBlocks];
 }
 
 }  // namespace
@@ -140,13 +137,7 @@ Recording::Recording(bool acquires, const void* pointer, uint64_t size, const vo
 
 void Recording::note_old(CallEvent& e, const void* old) const {
   if (!(extras() & kExtraLate) || !old) return;
-  if (s_->seen_blocks) {
-    const void** slot = seen_slot(s_, old);
-    if (*slot == old) {
-      *slot = nullptr;
-      return;
-    }
-  }
+  if (forget_seen(s_, old)) return;
   e.old_usable = g_real.usable_size_(const_cast<void*>(old));
 }
 

@@ -13,6 +13,31 @@
 
 namespace alloctape::tracer {
 
+// Blocks that this stream acquired itself, by hash; only where there is memory for them.
+ALLOCTAPE_INLINE const void** seen_slot(const Stream* s, const void* p) {
+  return &s->seen_blocks[(address(p) >> 4 ^ address(p) >> 15) % kSeenBlocks];
+}
+
+// A stream that only has to tell the sizes of blocks it does not know takes the fast path's code
+// too: for what it acquires, and for what it finds among its own. REQUIRES for the other two: this.
+ALLOCTAPE_INLINE bool may_record_late(const Stream* s) {
+  return ALLOCTAPE_LIKELY(s->late == control_now() && !busy(s));
+}
+template <wire::Op op>
+ALLOCTAPE_INLINE void* record_acquired_late(void* p, uint64_t size) {
+  const Stream* s = stream_again();
+  if (ALLOCTAPE_LIKELY(p && s->seen_blocks)) *seen_slot(s, p) = p;
+  return record_acquired<op>(p, size);
+}
+// Whether the trace knows the block that is about to go.
+ALLOCTAPE_INLINE bool forget_seen(const Stream* s, const void* p) {
+  if (ALLOCTAPE_UNLIKELY(!s->seen_blocks)) return !p;
+  const void** slot = seen_slot(s, p);
+  if (ALLOCTAPE_UNLIKELY(*slot != p)) return !p;
+  *slot = nullptr;
+  return true;
+}
+
 // Path bits of a live block.
 ALLOCTAPE_INLINE unsigned chunk_path(const void* p) {
   static_assert(wire::kPathMapped == kChunkMapped >> 1 &&

@@ -4,9 +4,10 @@
 
 #include "tracer/preload/fast_path.h"
 #include "tracer/preload/file.h"
-#include "tracer/preload/forbidden.h"
 #include "tracer/preload/stream.h"
 #include "tracer/preload/syscalls.h"
+
+#include "tracer/preload/forbidden.h"
 
 namespace alloctape::tracer {
 

@@ -4,8 +4,9 @@
 #include <string.h>
 
 #include "tracer/preload/file.h"
-#include "tracer/preload/forbidden.h"
 #include "tracer/preload/syscalls.h"
+
+#include "tracer/preload/forbidden.h"
 
 namespace alloctape::tracer {
 
@@ -27,7 +28,7 @@ uint32_t initial_extras(Image* image) {
                     (g_config.latency ? kExtraLatency : 0u) |
                     (g_clock_mode != ClockMode::kTsc ? kExtraClock : 0u);
   const uint32_t word = control_now();
-  if (image->header->ring_bytes || image->started_paused || wire::control_generation(word))
+  if (image->header->ring_bytes || image->starts_late || wire::control_generation(word))
     extras |= kExtraLate;
   return extras;
 }

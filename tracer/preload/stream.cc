@@ -7,9 +7,10 @@
 
 #include "tracer/preload/fast_path.h"
 #include "tracer/preload/file.h"
-#include "tracer/preload/forbidden.h"
 #include "tracer/preload/steering.h"
 #include "tracer/preload/syscalls.h"
+
+#include "tracer/preload/forbidden.h"
 
 namespace alloctape::tracer {
 
@@ -19,8 +20,8 @@ namespace {
 
 // Where the streams of threads without one point: never written to. Until the image has started the
 // control word reads 0, so nothing that is compared with it may be 0.
-Stream g_unborn{.go = kSlow, .rest = kSlow, .passes = kSlow};
-Stream g_dead{.go = kSlow, .rest = kSlow, .passes = kSlow, .mode = Mode::kDead};
+Stream g_unborn{.go = kSlow, .rest = kSlow, .passes = kSlow, .late = kSlow};
+Stream g_dead{.go = kSlow, .rest = kSlow, .passes = kSlow, .late = kSlow, .mode = Mode::kDead};
 __thread uint32_t t_thread __attribute__((tls_model("initial-exec"))) = ~0u;
 
 constexpr size_t kStreamPoolBytes = 64 * 1024;

@@ -60,7 +60,7 @@ struct Forwarded {
 inline constexpr uint64_t kKnownReach = 4096, kUnknownReach = 1 << 20;
 ALLOCTAPE_HIDDEN extern uint64_t g_operator_reach;
 
-inline constexpr size_t kSeenBlocks = 512;
+inline constexpr size_t kSeenBlocks = 2048;
 
 struct alignas(64) Stream {
   // One cache line for the fast path.
@@ -77,6 +77,7 @@ struct alignas(64) Stream {
   // Less hot from here.
   uint16_t* owners;  // fast_path.h, "Stamps"; nullptr while it is not needed
   uint64_t owner;    // this stream's number there; never 0
+  uint32_t late;     // equal to the image's control word: all that is extra is kExtraLate
   Mode mode;
   uint32_t seen;        // the control word that `mode` is in accord with
   uint32_t extras;      // Extra bits
@@ -162,6 +163,7 @@ ALLOCTAPE_INLINE bool busy(const Stream* s) { return s->go != s->rest; }
 // After a change of mode, extras, forwarding or seen. The caller leaves.
 ALLOCTAPE_INLINE void settle(Stream* s) {
   s->rest = s->mode == Mode::kActive && !s->extras && !s->forwarding ? s->seen : kSlow;
+  s->late = s->mode == Mode::kActive && s->extras == kExtraLate && !s->forwarding ? s->seen : kSlow;
   s->passes = s->mode == Mode::kPaused && !s->forwarding ? s->seen : kSlow;
 }
 
