@@ -20,7 +20,7 @@ constexpr std::string_view kDeleted = " (deleted)";
 
 // Files that were replaced while they run are reached through the mapping itself.
 std::string reachable_path(const ProcessView& view, const std::string& path) {
-  for (const Mapping& mapping : view.mappings) {
+  for (const MemoryRegion& mapping : view.mappings) {
     if (mapping.path == path + std::string(kDeleted)) {
       return fmt::format("/proc/{}/map_files/{:x}-{:x}", view.pid, mapping.start, mapping.end);
     }
@@ -35,7 +35,7 @@ std::shared_ptr<const ElfFile> open_object(const std::string& path) {
 }
 
 bool is_tracer_mapped(const ProcessView& view) {
-  for (const Mapping& mapping : view.mappings) {
+  for (const MemoryRegion& mapping : view.mappings) {
     if (mapping.path.find(kTracerLibrary) != std::string::npos) return true;
   }
   return false;
@@ -44,7 +44,7 @@ bool is_tracer_mapped(const ProcessView& view) {
 // The trace that the process writes: its header page stays mapped, shared.
 std::string trace_file(const ProcessView& view) {
   std::set<std::string> seen;
-  for (const Mapping& mapping : view.mappings) {
+  for (const MemoryRegion& mapping : view.mappings) {
     if (!mapping.is_file() || mapping.permissions != "rw-s") continue;
     if (!seen.insert(mapping.path).second) continue;
     std::ifstream file(view.inside(mapping.path), std::ios::binary);

@@ -154,8 +154,8 @@ std::string ProcessView::inside(const std::string& path) const {
   return fmt::format("/proc/{}/root{}", pid, path);
 }
 
-std::vector<Mapping> parse_smaps(const std::string& text) {
-  std::vector<Mapping> mappings;
+std::vector<MemoryRegion> parse_smaps(const std::string& text) {
+  std::vector<MemoryRegion> mappings;
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
     unsigned long start = 0, end = 0;
@@ -163,7 +163,7 @@ std::vector<Mapping> parse_smaps(const std::string& text) {
     int path_at = 0;
     if (std::sscanf(line.c_str(), "%lx-%lx %7s %*s %*s %*s %n", &start, &end, permissions,
                     &path_at) >= 3) {
-      Mapping mapping;
+      MemoryRegion mapping;
       mapping.start = start;
       mapping.end = end;
       mapping.permissions = permissions;
@@ -176,9 +176,9 @@ std::vector<Mapping> parse_smaps(const std::string& text) {
   return mappings;
 }
 
-AnonymousMemory anonymous_memory(const std::vector<Mapping>& mappings) {
+AnonymousMemory anonymous_memory(const std::vector<MemoryRegion>& mappings) {
   AnonymousMemory memory;
-  for (const Mapping& mapping : mappings) {
+  for (const MemoryRegion& mapping : mappings) {
     if (mapping.path == "[heap]") {
       memory.heap_bytes += mapping.anonymous_bytes;
     } else if (mapping.path.starts_with("[stack")) {

@@ -14,7 +14,7 @@
 
 namespace alloctape::tracer {
 
-struct Mapping {
+struct MemoryRegion {
   std::uint64_t start = 0, end = 0;
   std::string permissions;            // "rw-s"
   std::string path;                   // a file, "[heap]" and the like, or empty
@@ -43,7 +43,7 @@ struct ProcessView {
   int seccomp_mode = 0;  // 2 = filtered
   bool other_root = false, other_mounts = false;
 
-  std::vector<Mapping> mappings;
+  std::vector<MemoryRegion> mappings;
   // Files in the order of the loader's list, which is that of symbol lookup; the executable first.
   // Empty when the process's memory may not be read.
   std::vector<std::string> load_order;
@@ -59,9 +59,9 @@ struct AnonymousMemory {
                 file_bytes = 0;  // copies of files
   std::uint64_t total() const { return heap_bytes + stack_bytes + mapped_bytes + file_bytes; }
 };
-AnonymousMemory anonymous_memory(const std::vector<Mapping>& mappings);
+AnonymousMemory anonymous_memory(const std::vector<MemoryRegion>& mappings);
 
 // The text of a smaps file. Exposed for tests.
-std::vector<Mapping> parse_smaps(const std::string& text);
+std::vector<MemoryRegion> parse_smaps(const std::string& text);
 
 }  // namespace alloctape::tracer
