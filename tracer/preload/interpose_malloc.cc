@@ -76,7 +76,7 @@ SLOW void* calloc_slowly(size_t count, size_t size) {
 SLOW void free_slowly(void* p) {
   if (in_bootstrap(p)) return;
   Stream* s = t_stream;
-  if (may_record_late(s) && forget_seen(s, p)) return record_release<Op::kFree>(s, p, 0);
+  if (may_record_late(s)) return record_release_late<Op::kFree>(s, p, 0);
   release_slowly(Op::kFree, p, 0, 0, FRAME, [&] { g_real.free_(p); });
 }
 

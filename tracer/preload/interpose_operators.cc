@@ -118,8 +118,8 @@ ALLOCTAPE_INLINE void* plain_new(size_t size) {
 template <Op op>
 __attribute__((noinline)) void slow_delete(void* p) {
   Stream* s = t_stream;
-  if (may_record_late(s) && operators_are_plain() && !in_bootstrap(p) && forget_seen(s, p))
-    return record_release<op>(s, p, 0);
+  if (may_record_late(s) && operators_are_plain() && !in_bootstrap(p))
+    return record_release_late<op>(s, p, 0);
   release(op, p, 0, 0, FRAME, [&] { real_operator<void (*)(void*)>(op)(p); });
 }
 template <Op op>
@@ -133,8 +133,8 @@ ALLOCTAPE_INLINE void plain_delete(void* p) {
 template <Op op>
 __attribute__((noinline)) void slow_sized_delete(void* p, size_t size) {
   Stream* s = t_stream;
-  if (may_record_late(s) && operators_are_plain() && !in_bootstrap(p) && forget_seen(s, p))
-    return record_release<op>(s, p, size);
+  if (may_record_late(s) && operators_are_plain() && !in_bootstrap(p))
+    return record_release_late<op>(s, p, size);
   release(op, p, size, 0, FRAME, [&] { real_operator<void (*)(void*, size_t)>(op)(p, size); });
 }
 template <Op op>

@@ -38,6 +38,26 @@ ALLOCTAPE_INLINE bool forget_seen(const Stream* s, const void* p) {
   return true;
 }
 
+// What a block that is about to go holds: glibc's own word for it where it is glibc's.
+ALLOCTAPE_INLINE uint64_t usable_size_of(const void* p) {
+  if (ALLOCTAPE_UNLIKELY(!g_glibc_chunks)) return g_real.usable_size_(const_cast<void*>(p));
+  const uint64_t chunk = static_cast<const uint64_t*>(p)[-1];
+  return (chunk & ~uint64_t{7}) - (chunk & kChunkMapped ? 16 : 8);
+}
+// The release of a late stream. The stream stays busy from the note to the event that it is about.
+template <wire::Op op>
+ALLOCTAPE_INLINE void record_release_late(Stream* s, void* p, uint64_t size) {
+  if (ALLOCTAPE_UNLIKELY(!forget_seen(s, p))) {
+    const uint64_t usable = usable_size_of(p);
+    enter(s);
+    publish(s->position, wire::note_word(wire::Note::kOldUsable,
+                                         usable < wire::kNoteMax ? usable : wire::kNoteMax));
+    ++s->position;
+    ++s->extra_words;
+  }
+  record_release<op>(s, p, size);
+}
+
 // Path bits of a live block.
 ALLOCTAPE_INLINE unsigned chunk_path(const void* p) {
   static_assert(wire::kPathMapped == kChunkMapped >> 1 &&
