@@ -21,7 +21,7 @@ class Traced:
 
     def __init__(self, folder, name, *args, options="", wrap=(), program_env=None):
         self.trace = os.path.join(folder, f"{name}.atrace")
-        argv = [os.path.join(h.TEST_BUILD, "programs", name), *args]
+        argv = [os.path.join(h.TEST_BUILD, name), *args]
         env = h.clean_env(**(program_env or {}))
         if wrap:
             argv = [h.ALLOCTAPE, "record", "-o", self.trace, *wrap, "--", *argv]
@@ -190,7 +190,7 @@ def expect_told_sizes(stat):
 def test_tree(scratch):
     """A command for a process and all that it started."""
     folder = scratch.folder("tree")
-    program = os.path.join(h.TEST_BUILD, "programs", "until_told")
+    program = os.path.join(h.TEST_BUILD, "until_told")
     shell = subprocess.Popen(
         ["bash", "-c", f"{program} 1 & {program} 2 & wait"], stdout=subprocess.DEVNULL,
         env=h.clean_env(LD_PRELOAD=h.PRELOAD, ALLOCTAPE_OUTPUT=os.path.join(folder, "%e.%p.atrace")))
@@ -354,7 +354,7 @@ def test_on_rss(scratch):
     """record --on-rss saves the ring once, when memory has grown so far."""
     folder = scratch.folder("rss")
     outcome = h.run([h.ALLOCTAPE, "record", "-o", os.path.join(folder, "%e.atrace"), "--ring", "2M",
-                     "--on-rss", "40M", "--", os.path.join(h.TEST_BUILD, "programs", "grows"), "4", "20"],
+                     "--on-rss", "40M", "--", os.path.join(h.TEST_BUILD, "grows"), "4", "20"],
                     env=h.clean_env())
     h.expect(outcome.status == 0, outcome.stderr.decode())
     h.expect(sorted(os.listdir(folder)) == ["grows.atrace", "grows.dump1.atrace"],
@@ -372,7 +372,7 @@ def test_inside(scratch):
     """alloctape.h, in each way to compile a program; without the tracer it does nothing."""
     folder = scratch.folder("inside")
     for name in ("steers_itself", "steers_itself_fixed", "steers_itself_cxx", "steers_itself_static"):
-        program = os.path.join(h.TEST_BUILD, "programs", name)
+        program = os.path.join(h.TEST_BUILD, name)
         outcome = h.run([program], env=h.clean_env())
         h.expect(outcome.status == 0, f"{name} alone: {outcome}")
         if name.endswith("static"):
