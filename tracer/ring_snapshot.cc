@@ -70,6 +70,7 @@ class Copier {
   bool try_index();
   bool is_later(const wire::BlockHeader& block) const;
   void copy_slots();
+  void drop_before_gaps();
   bool take_slot(const SlotEntry& entry, std::byte* to) const;
   std::uint64_t slot_offset(const SlotEntry& entry) const {
     return ring_offset_ + entry.slot * wire::kRingSlotBytes;
@@ -116,6 +117,7 @@ RingSnapshot Copier::run() {
   copy_beside_ring(ring_end_, map_bytes_);
   read_index();
   copy_slots();
+  drop_before_gaps();
   write_header(0);  // the reader that cuts must not pass over anything
   cut();
   write_header(__atomic_load_n(&source().reset_stamp, __ATOMIC_RELAXED));
@@ -287,6 +289,31 @@ void Copier::copy_slots() {
   if (next - index_next_ >= slots_) result_.exact = false;
 }
 
+// What is left of a stream is to be its end, without a gap: what stands before one (its successor
+// was overwritten first, by a faster thread) goes too. Before the cut, which could hide a gap.
+void Copier::drop_before_gaps() {
+  std::map<std::uint32_t, std::vector<const SlotEntry*>> streams;
+  for (const SlotEntry& entry : index_) {
+    if (entry.taken) streams[entry.header.stream].push_back(&entry);
+  }
+  for (auto& [stream, entries] : streams) {
+    std::sort(entries.begin(), entries.end(), [](const SlotEntry* a, const SlotEntry* b) {
+      return a->header.sequence > b->header.sequence;
+    });
+    const auto tail = tails_.find(stream);
+    std::uint64_t next = tail != tails_.end() ? tail->second : entries.front()->header.sequence + 1;
+    bool gap = false;
+    for (const SlotEntry* entry : entries) {
+      gap = gap || entry->header.sequence + 1 != next;
+      next = entry->header.sequence;
+      if (!gap) continue;
+      result_.overwritten_events += entry->header.events;
+      ++result_.overwritten_blocks;
+      remove_block(slot_offset(*entry));
+    }
+  }
+}
+
 // False: it was overwritten meanwhile. The tracer takes a block's header away before it touches the
 // payload, so a header that has stayed vouches for what was copied before it was looked at.
 bool Copier::take_slot(const SlotEntry& entry, std::byte* to) const {
@@ -355,20 +382,9 @@ void Copier::cut_stream(const formats::TraceFile& trace, std::uint32_t stream) {
   std::size_t last = 0;
   while (last + 1 < blocks.size() && blocks[last + 1].first_stamp <= cut_stamp_) ++last;
   for (std::size_t i = last + 1; i < blocks.size(); ++i) remove_block(blocks[i].offset);
-  // What is left is to be the end of the stream without a gap: what stands before one (its
-  // successor was overwritten first, by a faster thread) goes too.
-  std::size_t first = last;
-  while (first > 0 && blocks[first - 1].sequence + 1 == blocks[first].sequence) --first;
   formats::StreamDecoder decoder(trace, formats::StreamIndex{stream});
   for (std::size_t i = 0; i < last; ++i) {
-    const std::uint64_t events = events_of(blocks[i].offset);
-    if (i >= first) {
-      result_.events += events;
-    } else {
-      result_.overwritten_events += events;
-      ++result_.overwritten_blocks;
-      remove_block(blocks[i].offset);
-    }
+    result_.events += events_of(blocks[i].offset);
     decoder.skip_block();
   }
   const std::uint64_t begin = blocks[last].offset + sizeof(wire::BlockHeader);
