@@ -233,28 +233,10 @@ ALLOCTAPE_EXPORT size_t malloc_usable_size(void* p) {
   return n;
 }
 
-namespace {
-// C23; glibc 2.36 has neither. Where nobody provides them, free() does what they ask for. They
-// stand between Forwarding marks, since an allocator may well call free() from them.
-template <typename Call>
-ALLOCTAPE_INLINE void release_sized(Op op, void* p, size_t size, size_t alignment,
-                                    const void* frame, Call call) {
-  if (in_bootstrap(p) || !real_functions_ready()) return;
-  Recording recording(false, p, size, frame);
-  CallEvent e = release_event(op, p, size, alignment);
-  recording.releases(e);
-  Forwarding forwarding(recording.route_taken(), recording.stream(), op, false, p, size, alignment,
-                        frame);
-  recording.start();
-  call();
-  recording.stop();
-  forwarding.done();
-  recording.released(e);
-}
-}  // namespace
-
+// C23; glibc 2.36 has neither. Where nobody provides them, free() does what they ask for.
 ALLOCTAPE_EXPORT void free_sized(void* p, size_t size) {
-  release_sized(Op::kFreeSized, p, size, 0, FRAME, [&] {
+  if (!real_functions_ready()) return;
+  release_through(Op::kFreeSized, p, size, 0, FRAME, [&] {
     if (auto f = real<void (*)(void*, size_t)>(Op::kFreeSized))
       f(p, size);
     else
@@ -263,7 +245,8 @@ ALLOCTAPE_EXPORT void free_sized(void* p, size_t size) {
 }
 
 ALLOCTAPE_EXPORT void free_aligned_sized(void* p, size_t alignment, size_t size) {
-  release_sized(Op::kFreeAlignedSized, p, size, alignment, FRAME, [&] {
+  if (!real_functions_ready()) return;
+  release_through(Op::kFreeAlignedSized, p, size, alignment, FRAME, [&] {
     if (auto f = real<void (*)(void*, size_t, size_t)>(Op::kFreeAlignedSized))
       f(p, alignment, size);
     else

@@ -57,26 +57,6 @@ ALLOCTAPE_INLINE void* acquire(Op op, size_t size, size_t alignment, const void*
   return p;
 }
 
-template <typename Call>
-ALLOCTAPE_INLINE void release(Op op, void* p, size_t size, size_t alignment, const void* frame,
-                              Call call) {
-  if (in_bootstrap(p)) return;
-  Recording recording(false, p, size, frame);
-  if (recording.forwards_only()) {
-    call();
-    return;
-  }
-  CallEvent e = release_event(op, p, size, alignment);
-  recording.releases(e);
-  Forwarding forwarding(recording.route_taken(), recording.stream(), op, false, p, size, alignment,
-                        frame);
-  recording.start();
-  call();
-  recording.stop();
-  forwarding.done();
-  recording.released(e);
-}
-
 // Whether the plain operators are libstdc++'s, all of them: each may call another.
 enum class Plain : int { kUnknown, kYes, kNo };
 Plain g_plain = Plain::kUnknown;
@@ -120,7 +100,7 @@ __attribute__((noinline)) void slow_delete(void* p) {
   Stream* s = t_stream;
   if (may_record_late(s) && operators_are_plain() && !in_bootstrap(p))
     return record_release_late<op>(s, p, 0);
-  release(op, p, 0, 0, FRAME, [&] { real_operator<void (*)(void*)>(op)(p); });
+  release_through(op, p, 0, 0, FRAME, [&] { real_operator<void (*)(void*)>(op)(p); });
 }
 template <Op op>
 ALLOCTAPE_INLINE void plain_delete(void* p) {
@@ -135,7 +115,8 @@ __attribute__((noinline)) void slow_sized_delete(void* p, size_t size) {
   Stream* s = t_stream;
   if (may_record_late(s) && operators_are_plain() && !in_bootstrap(p))
     return record_release_late<op>(s, p, size);
-  release(op, p, size, 0, FRAME, [&] { real_operator<void (*)(void*, size_t)>(op)(p, size); });
+  release_through(op, p, size, 0, FRAME,
+                  [&] { real_operator<void (*)(void*, size_t)>(op)(p, size); });
 }
 template <Op op>
 ALLOCTAPE_INLINE void plain_sized_delete(void* p, size_t size) {
@@ -168,26 +149,29 @@ ALLOCTAPE_INLINE void plain_sized_delete(void* p, size_t size) {
   }
 #define DELETE(symbol, op) \
   ALLOCTAPE_EXPORT void symbol(void* p) { plain_delete<op>(p); }
-#define DELETE_NOTHROW(symbol, op)                                                                 \
-  ALLOCTAPE_EXPORT void symbol(void* p, const void* tag) {                                         \
-    release(op, p, 0, 0, FRAME, [&] { real_operator<void (*)(void*, const void*)>(op)(p, tag); }); \
+#define DELETE_NOTHROW(symbol, op)                                                     \
+  ALLOCTAPE_EXPORT void symbol(void* p, const void* tag) {                             \
+    release_through(op, p, 0, 0, FRAME,                                                \
+                    [&] { real_operator<void (*)(void*, const void*)>(op)(p, tag); }); \
   }
 #define DELETE_SIZED(symbol, op) \
   ALLOCTAPE_EXPORT void symbol(void* p, size_t size) { plain_sized_delete<op>(p, size); }
-#define DELETE_ALIGNED(symbol, op)                                              \
-  ALLOCTAPE_EXPORT void symbol(void* p, size_t alignment) {                     \
-    release(op, p, 0, alignment, FRAME,                                         \
-            [&] { real_operator<void (*)(void*, size_t)>(op)(p, alignment); }); \
+#define DELETE_ALIGNED(symbol, op)                                                      \
+  ALLOCTAPE_EXPORT void symbol(void* p, size_t alignment) {                             \
+    release_through(op, p, 0, alignment, FRAME,                                         \
+                    [&] { real_operator<void (*)(void*, size_t)>(op)(p, alignment); }); \
   }
-#define DELETE_ALIGNED_NOTHROW(symbol, op)                                                        \
-  ALLOCTAPE_EXPORT void symbol(void* p, size_t alignment, const void* tag) {                      \
-    release(op, p, 0, alignment, FRAME,                                                           \
-            [&] { real_operator<void (*)(void*, size_t, const void*)>(op)(p, alignment, tag); }); \
+#define DELETE_ALIGNED_NOTHROW(symbol, op)                                        \
+  ALLOCTAPE_EXPORT void symbol(void* p, size_t alignment, const void* tag) {      \
+    release_through(op, p, 0, alignment, FRAME, [&] {                             \
+      real_operator<void (*)(void*, size_t, const void*)>(op)(p, alignment, tag); \
+    });                                                                           \
   }
-#define DELETE_SIZED_ALIGNED(symbol, op)                                                      \
-  ALLOCTAPE_EXPORT void symbol(void* p, size_t size, size_t alignment) {                      \
-    release(op, p, size, alignment, FRAME,                                                    \
-            [&] { real_operator<void (*)(void*, size_t, size_t)>(op)(p, size, alignment); }); \
+#define DELETE_SIZED_ALIGNED(symbol, op)                                      \
+  ALLOCTAPE_EXPORT void symbol(void* p, size_t size, size_t alignment) {      \
+    release_through(op, p, size, alignment, FRAME, [&] {                      \
+      real_operator<void (*)(void*, size_t, size_t)>(op)(p, size, alignment); \
+    });                                                                       \
   }
 
 NEW(_Znwm, Op::kNew)

@@ -164,4 +164,26 @@ class Forwarding {
   Forwarded saved_{};
 };
 
+// A release by a function that may call other functions of the API to get there: a C++ operator, or
+// one that an allocator builds upon its free().
+template <typename Call>
+ALLOCTAPE_INLINE void release_through(wire::Op op, void* p, size_t size, size_t alignment,
+                                      const void* frame, Call call) {
+  if (in_bootstrap(p)) return;
+  Recording recording(false, p, size, frame);
+  if (recording.forwards_only()) {
+    call();
+    return;
+  }
+  CallEvent e = release_event(op, p, size, alignment);
+  recording.releases(e);
+  Forwarding forwarding(recording.route_taken(), recording.stream(), op, false, p, size, alignment,
+                        frame);
+  recording.start();
+  call();
+  recording.stop();
+  forwarding.done();
+  recording.released(e);
+}
+
 }  // namespace alloctape::tracer
