@@ -32,7 +32,8 @@ HeapStatistics::HeapStatistics(const formats::TraceFile& file, const formats::He
   s_.source = Statistics::Source::kTrace;
   s_.path = file.path();
   s_.dropped_events = file.dropped_events();
-  s_.sparse_stamps = (file.header().features & wire::kFeatureSparseStamps) != 0;
+  constexpr std::uint64_t kRounded = wire::kFeatureSparseStamps | wire::kFeatureOwnedStamps;
+  s_.sparse_stamps = (file.header().features & kRounded) != 0;
   s_.rss_samples = file.rss().size();
   s_.ring = (file.header().features & wire::kFeatureRing) != 0;
   s_.overwritten_events = file.overwritten_events();

@@ -304,8 +304,8 @@ void print_trace(cli::Output& out, const formats::TraceFile& file,
                            cli::bytes(memory.rss_growth_bytes))});
   }
   out.write(table.str());
-  if (file.header().features & wire::kFeatureSparseStamps) {
-    out.write("\nTime stamps are sparse until the second thread starts.\n");
+  if (file.header().features & (wire::kFeatureSparseStamps | wire::kFeatureOwnedStamps)) {
+    out.write("\nNot every event has read the clock: times are rounded, order is not affected.\n");
   }
 }
 

@@ -181,7 +181,8 @@ void print_lifetimes(cli::Output& out, const Statistics& s) {
   }
   out.print("\n{}", table.str());
   if (s.sparse_stamps) {
-    out.write("(one-threaded stretches carry few stamps: short lifetimes are rounded)\n");
+    out.write(
+        "(not every event reads the clock: short lifetimes are rounded; record --dense-stamps)\n");
   }
 }
 

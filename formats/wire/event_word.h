@@ -73,7 +73,7 @@ inline constexpr std::uint64_t kNoWindow = ~std::uint64_t{0};
 enum Path : std::uint16_t {
   kPathMapped = 1 << 0,      // the block is a mapping of its own (glibc's chunk bit)
   kPathOtherArena = 1 << 1,  // not glibc's main arena
-  kPathGrew = 1 << 2,        // the program break moved during the call
+  kPathGrew = 1 << 2,        // the program break is higher than at this stream's last acquire
   kPathMoved = 1 << 3,       // realloc returned another address
   kPathFailed = 1 << 4,      // the call failed; nothing was acquired, nothing released
   kPathBootstrap = 1 << 5,   // served by the tracer itself, before the allocator could be found
