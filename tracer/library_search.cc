@@ -142,7 +142,7 @@ class Loader {
         add_folders(executable.file->rpath(), origin_of(executable));
       }
     }
-    add_folders(settings_.library_path, origin);
+    add_folders(settings_.ld_library_path, origin);
     add_folders(by.file->runpath(), origin);
     const std::span<const std::byte> cache{cache_.data(), static_cast<std::size_t>(cache_.size())};
     for (std::string& path : cached_paths(cache, name)) paths.push_back(std::move(path));
@@ -200,7 +200,7 @@ std::vector<std::string> preload_entries(const std::string& list) {
 
 SearchSettings search_settings() {
   SearchSettings settings;
-  if (const char* path = std::getenv("LD_LIBRARY_PATH")) settings.library_path = path;
+  if (const char* path = std::getenv("LD_LIBRARY_PATH")) settings.ld_library_path = path;
   if (const char* preload = std::getenv("LD_PRELOAD")) settings.preload = preload_entries(preload);
   std::ifstream system("/etc/ld.so.preload");
   const std::string text{std::istreambuf_iterator<char>(system), {}};

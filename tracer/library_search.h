@@ -29,7 +29,7 @@ struct LoadOrder {
 };
 
 struct SearchSettings {
-  std::string library_path;          // LD_LIBRARY_PATH
+  std::string ld_library_path;          // LD_LIBRARY_PATH
   std::vector<std::string> preload;  // entries of LD_PRELOAD and /etc/ld.so.preload, in order
   std::string cache = "/etc/ld.so.cache";
 };

@@ -13,30 +13,13 @@
 #include <fstream>
 #include <string>
 
+#include "tests/unit/temporary_folder.h"
 #include "tracer/diagnosis.h"
 
 namespace alloctape::tracer {
 namespace {
 
 namespace fs = std::filesystem;
-
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string pattern = (fs::temp_directory_path() / "alloctape-test.XXXXXX").string();
-    path_ = mkdtemp(pattern.data());
-  }
-  ~TemporaryFolder() { fs::remove_all(path_); }
-  std::string file(const std::string& name) const { return (path_ / name).string(); }
-  std::string write(const std::string& name, const std::string& content) const {
-    std::ofstream(file(name), std::ios::binary) << content;
-    fs::permissions(file(name), fs::perms::owner_all);
-    return file(name);
-  }
-
- private:
-  fs::path path_;
-};
 
 std::string built(const std::string& name) {
   return std::string(DOCTOR_PROGRAMS "/doctor_") + name;

@@ -14,6 +14,7 @@
 
 #include "formats/trace_file.h"
 #include "formats/trace_writer.h"
+#include "tests/unit/temporary_folder.h"
 #include "tracer/elf_probe.h"
 #include "tracer/image_monitor.h"
 #include "tracer/record_session.h"
@@ -24,24 +25,6 @@ namespace alloctape::tracer {
 namespace {
 
 namespace fs = std::filesystem;
-
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string pattern = (fs::temp_directory_path() / "alloctape-test.XXXXXX").string();
-    path_ = mkdtemp(pattern.data());
-  }
-  ~TemporaryFolder() { fs::remove_all(path_); }
-  std::string file(const std::string& name) const { return (path_ / name).string(); }
-  std::string write(const std::string& name, const std::string& content) const {
-    std::ofstream(file(name), std::ios::binary) << content;
-    fs::permissions(file(name), fs::perms::owner_all);
-    return file(name);
-  }
-
- private:
-  fs::path path_;
-};
 
 // An ELF header with as many program headers as there are segment types.
 std::string elf_image(unsigned char elf_class, unsigned char machine,
