@@ -51,6 +51,10 @@ struct SlotEntry {
   bool taken = false;  // copied whole
 };
 
+// What is read from here on is read after what was read before. x86-64 does loads in order, so that
+// only the compiler is to be told (a fence would say the same, but ThreadSanitizer knows none).
+inline void loads_so_far_first() { asm volatile("" ::: "memory"); }
+
 class Copier {
  public:
   Copier(int from, int to, std::string path) : from_(from), to_(to), path_(std::move(path)) {}
@@ -232,7 +236,7 @@ bool Copier::try_index() {
       index_.push_back(entry);
     }
   }
-  __atomic_thread_fence(__ATOMIC_ACQUIRE);
+  loads_so_far_first();
   result_.overwritten_events = events;
   result_.overwritten_blocks = blocks;
   // A slot that was taken but holds nothing is just being written: its old events are not counted
@@ -319,7 +323,7 @@ void Copier::drop_before_gaps() {
 bool Copier::take_slot(const SlotEntry& entry, std::byte* to) const {
   std::memcpy(to, at<const std::byte>(slot_offset(entry)),
               sizeof entry.header + entry.header.payload_bytes);
-  __atomic_thread_fence(__ATOMIC_ACQUIRE);
+  loads_so_far_first();
   wire::BlockHeader now;
   std::memcpy(&now, at<const wire::BlockHeader>(slot_offset(entry)), sizeof now);
   std::memcpy(to, &entry.header, sizeof entry.header);
