@@ -54,9 +54,12 @@ ALLOCTAPE_INLINE bool just_forwards(const Stream* s, uint32_t control) {
 // call.
 //
 // What is given up is the time of events in between: they show their thread's last stamp, at most
-// 63 events old, and at most a tick of `record` (10 ms). Without `record`, there are no ticks, and
-// several threads read the clock at each event: the mask is 0 then.
+// 15 events old (63 with one thread), and at most a tick of `record` (10 ms). Without `record`,
+// there are no ticks, and several threads read the clock at each event: the mask is 0 then.
 inline constexpr uint32_t kSparseMask = 63 * 8;
+// With several threads, every 16th place: what one thread did in a row is then taken for a row of
+// no more than that, and the order between threads is as fine.
+inline constexpr uint32_t kOwnedMask = 15 * 8;
 inline constexpr unsigned kOwnerShift = 6, kOwnerBits = 16;  // 4 MiB without a shared entry
 inline constexpr size_t kOwnerTableBytes = sizeof(uint16_t) << kOwnerBits;
 // The number of all streams for which the entries have none. They enter a 0, which is nobody's:

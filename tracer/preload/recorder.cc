@@ -75,9 +75,10 @@ CallEvent resize_event(wire::Op op, const void* old, unsigned old_path, const vo
 // ---- the fast path's odd cases ----
 
 namespace {
-// Undoes what the fast path did with the time; the event's own stamp.
-uint64_t take_back(Stream* s, uint64_t delta) {
-  const uint64_t stamp = s->last_stamp;
+// Undoes what the fast path did with the time; the event's own stamp. With several threads that is
+// a fresh one: large blocks come by here, and their place among other threads' matters to the peak.
+uint64_t take_back(Stream* s, const void* p, uint64_t delta) {
+  const uint64_t stamp = has_owners(s) && !delta ? claim(s, p, tsc_stamp) : s->last_stamp;
   s->last_stamp -= delta;
   return stamp;
 }
@@ -99,7 +100,7 @@ ALLOCTAPE_COLD void* odd_acquire(Stream* s, void* p, uint64_t op_delta, uint64_t
     s->go = s->rest = 0;
     return p;
   }
-  const uint64_t stamp = take_back(s, op_delta >> 8);
+  const uint64_t stamp = take_back(s, p, op_delta >> 8);
   CallEvent e = acquire_event(static_cast<wire::Op>(op_delta & 0xff), p, size, 0, 0);
   e.path |= acquire_path(s, p);
   put_event(s, e, stamp);
@@ -107,7 +108,7 @@ ALLOCTAPE_COLD void* odd_acquire(Stream* s, void* p, uint64_t op_delta, uint64_t
   return p;
 }
 ALLOCTAPE_COLD void odd_release(Stream* s, void* p, uint64_t op_delta, uint64_t size) {
-  const uint64_t stamp = take_back(s, op_delta >> 8);
+  const uint64_t stamp = take_back(s, p, op_delta >> 8);
   const bool bootstrap = in_bootstrap(p);
   if (!bootstrap)
     put_event(s, release_event(static_cast<wire::Op>(op_delta & 0xff), p, size, 0), stamp);

@@ -70,7 +70,7 @@ long new_stream(Image* image, Stream** result) {
   if (s->extras & kExtraLate) remember_blocks(s);
   s->go = kBusy;
   settle(s);
-  s->stamp_mask = image->dense ? 0 : kSparseMask;
+  s->stamp_mask = image->dense ? 0 : image->owners ? kOwnedMask : kSparseMask;
   s->owners = image->owners;
   s->program_break = program_break();
   s->last_stamp = stamp_now();
@@ -92,10 +92,8 @@ void order_by_stamps(Image* image) {
     image->owners = static_cast<uint16_t*>(wiped_on_fork(kOwnerTableBytes));
   if (!image->owners) image->dense = 1;
   for (Stream* s = image->streams; s; s = s->next) {
-    if (image->owners)
-      __atomic_store_n(&s->owners, image->owners, __ATOMIC_SEQ_CST);
-    else
-      __atomic_store_n(&s->stamp_mask, 0u, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&s->stamp_mask, image->owners ? kOwnedMask : 0u, __ATOMIC_RELAXED);
+    __atomic_store_n(&s->owners, image->owners, __ATOMIC_SEQ_CST);
   }
 }
 
