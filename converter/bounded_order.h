@@ -34,8 +34,15 @@ class BoundedOrder {
   BoundedOrder(Sequencer& sequencer, std::uint64_t longest_window)
       : sequencer_(sequencer), longest_(longest_window) {}
 
-  // Before each op of `lane`: may append waits.
-  void before(std::uint32_t lane) {
+  // Before each op of `lane`, which will acquire so many bytes: may append waits. A block that
+  // alone could lift the heap beyond what a window may is not left to a window: all lanes meet
+  // before it.
+  void before(std::uint32_t lane, std::uint64_t coming_bytes, std::uint64_t live_bytes,
+              std::uint64_t peak_bytes) {
+    if (coming_bytes >= kLargeBlock && coming_bytes > peak_bytes / 200 &&
+        acquired_ + coming_bytes > allowance_) {
+      meet(live_bytes, peak_bytes);
+    }
     if (lane >= seen_.size()) seen_.resize(lane + 1);
     if (seen_[lane] != checkpoint_) enter(lane);
   }
@@ -54,6 +61,8 @@ class BoundedOrder {
  private:
   static constexpr std::uint64_t kMinEventsPerLane = 32;
   static constexpr std::uint64_t kMinBytesPerLane = 64 * 1024;
+
+  static constexpr std::uint64_t kLargeBlock = 8 * 1024;
 
   bool long_enough() const {
     const std::uint64_t lanes = sequencer_.lanes();

@@ -91,7 +91,13 @@ std::uint32_t ScriptBuilder::begin(const Event& event) {
   if (lanes_.mark_due(lane, event.stamp, mark_interval_)) [[unlikely]] {
     sequencer_.append_time(lane, ns_since_first(event.stamp));
   }
-  if (order_ == wire::SyncOrder::kBounded) bounded_.before(lane);
+  if (order_ == wire::SyncOrder::kBounded) {
+    const wire::OpClass c = wire::op_class(event.op);
+    const bool acquires = c == wire::OpClass::kAcquire || c == wire::OpClass::kResize;
+    bounded_.before(lane, acquires && !event.failed() ? event.size : 0,
+                    static_cast<std::uint64_t>(std::max<std::int64_t>(0, live_bytes_)),
+                    static_cast<std::uint64_t>(peak_bytes_));
+  }
   if (order_ == wire::SyncOrder::kSerial) sequencer_.require(lane, latest_);
   return lane;
 }
